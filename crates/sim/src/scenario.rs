@@ -206,7 +206,8 @@ pub fn rumor(settings: &Settings) -> Outcome<RumorFigures> {
         let start = world.now;
         let all = world.run_until(Duration::from_secs(2), Duration::from_millis(1), |w| {
             w.up().all(|h| {
-                w.gossip(h).is_some_and(|g| g.get(w.clock(h), key.as_bytes()).is_some_and(|e| e.value == value))
+                w.gossip(h)
+                    .is_some_and(|g| g.get(w.clock(h), key.as_bytes()).is_some_and(|e| e.value == value))
             })
         });
         match all {
@@ -322,7 +323,8 @@ pub fn partition_heal(settings: &Settings) -> Outcome<HealFigures> {
     for side in 0..2 {
         for key in 0..60 {
             let own = if key < 50 { format!("side{side}/{key}") } else { format!("both/{key}") };
-            let writer = if side == 0 { rng.below(half.max(1)) } else { half + rng.below(settings.members - half) };
+            let writer =
+                if side == 0 { rng.below(half.max(1)) } else { half + rng.below(settings.members - half) };
             let value: Arc<[u8]> = Arc::from(format!("{side}-{key}").as_bytes());
             world.command(writer, |g, now| g.set(now, own.as_bytes(), value, None).is_ok());
             world.run(Duration::from_millis(20));
@@ -345,13 +347,8 @@ pub fn partition_heal(settings: &Settings) -> Outcome<HealFigures> {
     let views = world.run_until(Duration::from_secs(60), Duration::from_millis(50), World::views_full);
     let roots = world.run_until(Duration::from_secs(60), Duration::from_millis(50), World::roots_equal);
     let roots_s = roots.map(|_| world.now.since(healed).as_secs_f64());
-    let busiest = world
-        .hosts
-        .iter()
-        .zip(&before)
-        .map(|(h, b)| h.payload_bytes + h.stream_bytes - b)
-        .max()
-        .unwrap_or(0);
+    let busiest =
+        world.hosts.iter().zip(&before).map(|(h, b)| h.payload_bytes + h.stream_bytes - b).max().unwrap_or(0);
     if views.is_none() || roots.is_none() {
         world.checker.fail(format!("not healed: views {views:?}, roots {roots:?}"));
     }

@@ -326,8 +326,7 @@ impl World {
         let now = self.clock(host);
         let mut buf = std::mem::take(&mut self.buf);
         let mut rounds = 0u32;
-        loop {
-            let Some(gossip) = self.hosts[host].gossip.as_mut() else { break };
+        while let Some(gossip) = self.hosts[host].gossip.as_mut() {
             rounds += 1;
             if rounds > 1_000_000 {
                 self.checker.fail(format!("host {host}: outputs do not end"));
@@ -396,7 +395,8 @@ impl World {
             return;
         }
         let bytes: Rc<[u8]> = Rc::from(plain);
-        let copies = 1 + u32::from(self.network.duplicate > 0.0 && self.net_rng.chance(self.network.duplicate));
+        let copies =
+            1 + u32::from(self.network.duplicate > 0.0 && self.net_rng.chance(self.network.duplicate));
         for _ in 0..copies {
             let mut delay = self.network.draw_delay(&mut self.net_rng);
             if self.network.reorder > 0.0 && self.net_rng.chance(self.network.reorder) {
@@ -547,7 +547,8 @@ impl World {
             return;
         }
         let target = host_at(to).filter(|&t| t < self.hosts.len());
-        let Some(target) = target.filter(|&t| self.network.connected(from, t) && self.network.connected(t, from))
+        let Some(target) =
+            target.filter(|&t| self.network.connected(from, t) && self.network.connected(t, from))
         else {
             self.push(self.now + Duration::from_secs(5), What::OpenFailed { host: from, stream, runs });
             return;
@@ -559,7 +560,13 @@ impl World {
         self.accepted += 1;
         let odd = StreamId(self.accepted * 2 + 1);
         let conn = self.conns.len();
-        let end = |host: usize, stream: StreamId, runs: u64| End { host, runs, stream, open: true, free_at: Mono(0) };
+        let end = |host: usize, stream: StreamId, runs: u64| End {
+            host,
+            runs,
+            stream,
+            open: true,
+            free_at: Mono(0),
+        };
         self.conns.push(Conn { ends: [end(from, stream, runs), end(target, odd, self.hosts[target].runs)] });
         self.by_stream.insert((from, stream), (conn, true));
         self.by_stream.insert((target, odd), (conn, false));
