@@ -1,1 +1,4 @@
 //! The hearsay protocol.
+#![forbid(unsafe_code)]
+
+pub mod phi;
