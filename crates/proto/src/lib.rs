@@ -7,6 +7,7 @@
 
 pub mod budget;
 pub mod config;
+pub mod detector;
 pub mod entry;
 pub mod gossip;
 pub mod member;
