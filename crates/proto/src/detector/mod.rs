@@ -5,10 +5,19 @@
 //! This part sends nothing: it queues [`Action`]s. Its tables hold edges, probes and suspicions, never all members, so a
 //! timeout costs what is due and nothing grows with the size of the cluster but mass events.
 
+mod contacts;
+mod edges;
+mod probe;
+mod rtt;
+mod suspicion;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::config;
-use crate::member::{Claim, MemberId};
+use crate::member::{Claim, Liveness, MemberId};
 use crate::metrics::DetectorMetrics;
 use crate::rng::Rng;
 use crate::roster::Roster;
@@ -116,35 +125,91 @@ pub struct TooMany;
 /// Failure detector of one member.
 pub struct Detector {
     config: config::Detector,
+    rtt_initial: Duration,
+    running: bool,
+    actions: VecDeque<Action>,
+    edges: edges::Edges,
+    requests: contacts::Requests,
+    contacts: contacts::Contacts,
+    probes: probe::Probes,
+    suspicions: suspicion::Suspicions,
+    /// Dead for me only (`D14`).
+    alone: BTreeSet<MemberId>,
+    rtt_max: rtt::RecentMax,
+    /// Last datagram from anybody.
+    heard_at: Mono,
+    /// Last answer to a request of mine, and how many came.
+    answered_at: Mono,
+    answers: u64,
+    metrics: DetectorMetrics,
 }
 
 impl Detector {
     /// A detector that keeps silent until [`Detector::start`]; it answers, probes and suspects from now on. `rtt_initial`
     /// is the length of a probe round before any round trip was measured.
     pub fn new(config: &config::Detector, rtt_initial: Duration, now: Now, rng: &mut Rng) -> Detector {
-        let _ = (rtt_initial, now, rng);
-        Detector { config: *config }
+        Detector {
+            config: *config,
+            rtt_initial,
+            running: false,
+            actions: VecDeque::new(),
+            edges: edges::Edges::new(rng),
+            requests: contacts::Requests::new(rng),
+            contacts: contacts::Contacts::new(),
+            probes: probe::Probes::default(),
+            suspicions: suspicion::Suspicions::default(),
+            alone: BTreeSet::new(),
+            rtt_max: rtt::RecentMax::default(),
+            heard_at: now.mono,
+            answered_at: now.mono,
+            answers: 0,
+            metrics: DetectorMetrics::default(),
+        }
     }
 
     /// Chooses partners (`D1`), sends their first BEATs and begins the contact period. Called again after a new identity it
     /// begins anew.
     pub fn start(&mut self, now: Now, roster: &Roster, rng: &mut Rng) {
-        let _ = (now, roster, rng);
+        self.running = true;
+        self.heard_at = self.heard_at.max(now.mono);
+        self.start_edges(now.mono, roster, rng);
+        self.start_contacts(now.mono, rng);
     }
 
-    /// Ends beats and contacts until [`Detector::start`]: while joining again, and when left.
-    pub fn stop(&mut self) {}
+    /// Ends beats and contacts until [`Detector::start`]: while joining again, and when left. Probes and suspicions run on.
+    pub fn stop(&mut self) {
+        self.running = false;
+        self.stop_edges();
+        self.contacts.stop();
+    }
 
     /// Any authentic datagram of a known member: ends isolation (`D14`) and deafness (`D15`). Call it before the handlers of
     /// its messages.
     pub fn handle_heard(&mut self, now: Now, from: MemberId) {
-        let _ = (now, from);
+        let _ = from;
+        self.heard_at = now.mono;
+        while let Some(id) = self.alone.pop_first() {
+            self.actions.push_back(Action::UndoAlone { id });
+        }
     }
 
     /// A BEAT. Returns whether a record of the sender is kept: `watched` of the ACK, which the hall sends.
     pub fn handle_beat(&mut self, now: Now, from: MemberId, beat: &Beat, roster: &Roster) -> bool {
-        let _ = (now, from, beat, roster);
-        false
+        let watched = if beat.once {
+            self.is_watched(from)
+        } else {
+            self.feed_watched(now.mono, from, beat.seq, roster)
+        };
+        if self.suspicions.contains(from) {
+            return watched;
+        }
+        if !beat.deaf {
+            self.end_probe(now.mono, from);
+        } else if self.edges.has_record(from) {
+            // D15: it may be that nothing reaches it.
+            self.probe_living(now.mono, from, roster);
+        }
+        watched
     }
 
     /// An ACK; passes it on if I was the relay.
@@ -157,11 +222,72 @@ impl Detector {
         origin: Option<MemberId>,
         roster: &Roster,
     ) -> AckMatch {
-        let _ = (now, from, seq, flags, origin, roster);
-        AckMatch::None
+        let now = now.mono;
+        if let Some(origin) = origin {
+            if origin == roster.my_id() || roster.live(origin).is_none() {
+                return AckMatch::None;
+            }
+            self.end_probe(now, from);
+            self.send(origin, Message::Ack { seq, flags: *flags, origin: None });
+            return AckMatch::Relay;
+        }
+        if flags.to_beat
+            && seq & contacts::REQUEST_BIT == 0
+            && let Some(at) = self.feed_edge(now, from, seq)
+        {
+            self.handle_answer(now, from, at);
+            return AckMatch::Beat { once: false, at };
+        }
+        match self.requests.answer(seq, from, flags.to_beat) {
+            Some((contacts::Ask::Once, at)) => {
+                self.handle_answer(now, from, at);
+                AckMatch::Beat { once: true, at }
+            }
+            Some((contacts::Ask::Ping, at)) => {
+                self.handle_answer(now, from, at);
+                self.heed_watched_flag(from, flags);
+                AckMatch::Ping
+            }
+            Some((contacts::Ask::Via(subject), _)) => {
+                self.count_answer(now);
+                self.heed_watched_flag(subject, flags);
+                if self.end_probe(now, subject) {
+                    self.edges.relayed_answer(subject);
+                }
+                AckMatch::Relay
+            }
+            None => AckMatch::None,
+        }
     }
 
-    /// A PING: queues the ACK.
+    /// A direct answer to a request sent at `at`.
+    fn handle_answer(&mut self, now: Mono, from: MemberId, at: Mono) {
+        self.count_answer(now);
+        self.rtt_max.add(now, now - at);
+        self.edges.rtt_sample(from, now - at);
+        self.edges.direct_answer(from);
+        self.contacts.settle(from);
+        self.end_probe(now, from);
+    }
+
+    fn count_answer(&mut self, now: Mono) {
+        self.answers += 1;
+        self.answered_at = now;
+    }
+
+    /// A member that does not beat me is not watched by me (`D3`).
+    fn heed_watched_flag(&mut self, subject: MemberId, flags: &AckFlags) {
+        if !flags.watched {
+            self.edges.drop_watched(subject);
+        }
+    }
+
+    fn send(&mut self, to: MemberId, message: Message) {
+        self.actions.push_back(Action::Send { to, message });
+    }
+
+    /// A PING: queues the ACK. Its `watched` says whether I beat the asker: the asker keeps the record that my BEATs feed only
+    /// while I do (`D3`).
     pub fn handle_ping(
         &mut self,
         now: Now,
@@ -170,25 +296,41 @@ impl Detector {
         origin: Option<MemberId>,
         roster: &Roster,
     ) {
-        let _ = (now, from, seq, origin, roster);
+        let _ = now;
+        let asker = origin.unwrap_or(from);
+        if roster.live(from).is_none() || asker == roster.my_id() {
+            return;
+        }
+        let watched = self.edges.get(asker).is_some();
+        let flags = AckFlags { watched, ..AckFlags::default() };
+        self.send(from, Message::Ack { seq, flags, origin });
     }
 
     /// A PING_VIA: queues the RECEIPT and, if the target is known, the PING with origin.
     pub fn handle_ping_via(&mut self, now: Now, from: MemberId, seq: u32, target: MemberId, roster: &Roster) {
-        let _ = (now, from, seq, target, roster);
+        let _ = now;
+        if roster.live(from).is_none() {
+            return;
+        }
+        self.send(from, Message::Receipt { seq });
+        if target != roster.my_id() && target != from && roster.live(target).is_some() {
+            self.send(target, Message::Ping { seq, origin: Some(from) });
+        }
     }
 
     /// A RECEIPT: the relay has my PING_VIA.
     pub fn handle_receipt(&mut self, now: Now, from: MemberId, seq: u32) {
-        let _ = (now, from, seq);
+        if let Some((subject, at)) = self.requests.relay(seq, from) {
+            self.count_answer(now.mono);
+            self.probes.receipt(subject, at);
+        }
     }
 
     /// A suspect claim, also my own of [`Action::Accuse`] (`D8`, `D9`). The hall has filtered: known, living, incarnation not
     /// below the known one, some accuser not held dead. Unless [`News::Old`], the hall then sets the roster and makes
     /// [`Detector::claim_of`] hot.
     pub fn handle_suspicion(&mut self, now: Now, claim: &Claim, roster: &Roster, rng: &mut Rng) -> News {
-        let _ = (now, claim, roster, rng);
-        News::Old
+        self.hear_suspicion(now.mono, claim, roster, rng)
     }
 
     /// A dead claim about a living member (`D12`).
@@ -199,57 +341,83 @@ impl Detector {
         roster: &Roster,
         rng: &mut Rng,
     ) -> DeathNews {
-        let _ = (now, claim, roster, rng);
-        DeathNews::Ignored
+        let _ = rng;
+        self.hear_death(now.mono, claim, roster)
     }
 
     /// After any change of `id` in the roster: new, newer incarnation, refuted, dead, left, forgotten, retired, address.
     /// After a replacement call it for the retired id and for the new one.
     pub fn handle_member(&mut self, now: Now, id: MemberId, roster: &Roster, rng: &mut Rng) {
-        let _ = (now, id, roster, rng);
+        let mono = now.mono;
+        let live = roster.live(id);
+        if let Some((incarnation, _)) = live.filter(|(_, liveness)| liveness.is_living()) {
+            if self.suspicions.incarnation(id).is_some_and(|at| at < incarnation) {
+                self.refuted(mono, id);
+            }
+            if self.probes.incarnation(id).is_some_and(|at| at < incarnation) {
+                self.end_probe(mono, id);
+            }
+            self.alone.remove(&id);
+        } else {
+            self.suspicions.remove(id);
+            self.end_probe(mono, id);
+            self.edges.drop_watched(id);
+            self.contacts.settle(id);
+            if live.is_none_or(|(_, liveness)| liveness == Liveness::Left) {
+                self.alone.remove(&id);
+            }
+            self.follow_observed(id, roster);
+        }
+        self.review_pair(mono, roster);
+        self.choose_edges(mono, roster, rng);
     }
 
     /// WELCOME from a partner outside a join (`J3`): it has just learnt of me, so the first BEAT is sent again.
     pub fn handle_welcome(&mut self, now: Now, from: MemberId) {
-        let _ = (now, from);
+        self.first_beat(now.mono, from);
     }
 
     /// Runs what is due. The host has drained its socket before.
     pub fn handle_timeout(&mut self, now: Now, roster: &Roster, rng: &mut Rng) {
-        let _ = (now, roster, rng);
+        self.run_contacts(now, roster, rng);
+        self.run_edges(now.mono, roster, rng);
+        self.run_probes(now.mono, roster, rng);
+        self.run_suspicions(now.mono, roster, rng);
     }
 
     /// When [`Detector::handle_timeout`] is due.
     pub fn deadline(&self) -> Mono {
-        Mono::FAR
+        self.contacts_deadline()
+            .min(self.edges_deadline())
+            .min(self.probes.deadline())
+            .min(self.suspicions.deadline())
     }
 
     /// The next thing to do.
     pub fn poll_action(&mut self) -> Option<Action> {
-        None
+        self.actions.pop_front()
     }
 
     /// Queues a contact: a BEAT with `once`, which a living member must answer within the probe time (`D2`).
     pub fn contact(&mut self, now: Now, id: MemberId) {
-        let _ = (now, id);
+        self.send_once(now.mono, id, false);
     }
 
     /// A contact at a later time (`J1`: 1.2 s and 2 s after joining). At most 64 wait; the oldest is dropped.
     pub fn contact_at(&mut self, at: Mono, id: MemberId) {
-        let _ = (at, id);
+        self.contacts.schedule(at, Some(id));
     }
 
     /// As [`Detector::contact`], for `S2`; not counted as a contact.
     pub fn confirm(&mut self, now: Now, id: MemberId) {
-        let _ = (now, id);
+        self.send_once(now.mono, id, true);
     }
 
     /// Whom to contact when a contact is due and no seed is knocked at (`J4`): a random dead member with probability
     /// min(1/2, dead/(dead + living)), always if nobody else lives, else a random living one. None while every pair is an
     /// edge and nobody is dead (section 4).
     pub fn contact_target(&self, roster: &Roster, rng: &mut Rng) -> Option<MemberId> {
-        let _ = (roster, rng);
-        None
+        self.choose_contact(roster, rng)
     }
 
     /// Adds a lasting edge to this member (`D1`); it follows the member's name to its next run.
@@ -257,47 +425,54 @@ impl Detector {
     /// # Errors
     /// [`TooMany`] beyond [`OBSERVED_MAX`].
     pub fn observe(&mut self, now: Now, id: MemberId, roster: &Roster) -> Result<(), TooMany> {
-        let _ = (now, id, roster);
-        Ok(())
+        self.add_observed(now.mono, id, roster)
     }
 
     /// Ends a lasting edge.
     pub fn unobserve(&mut self, id: MemberId) {
-        let _ = id;
+        self.remove_observed(id);
     }
 
     /// Members I beat now.
     pub fn partners(&self) -> impl Iterator<Item = MemberId> + '_ {
-        std::iter::empty()
+        self.edges.ids()
     }
 
     /// The running suspicion of this member as a claim.
     pub fn claim_of(&self, id: MemberId) -> Option<Claim> {
-        let _ = id;
-        None
+        self.suspicions.claim(id)
     }
 
     /// All running suspicions as claims, by id.
     pub fn suspicions(&self) -> Vec<Claim> {
-        Vec::new()
+        self.suspicions.claims().collect()
     }
 
     /// Phi as users see it: on an edge that of its window; else none while alive, the accusers' largest while suspect,
     /// infinity when dead. 0 for oneself; none for members left or unknown.
     pub fn phi(&self, now: Now, id: MemberId, roster: &Roster) -> Option<f64> {
-        let _ = (now, id, roster);
-        None
+        if id == roster.my_id() {
+            return Some(0.0);
+        }
+        match roster.liveness(id)? {
+            Liveness::Left => None,
+            Liveness::Dead => Some(f64::INFINITY),
+            Liveness::Alive => self.edges.phi(now.mono, id, &self.config),
+            Liveness::Suspect => {
+                self.edges.phi(now.mono, id, &self.config).or_else(|| self.suspicions.phi(id))
+            }
+        }
     }
 
     /// The longest round trip measured in the last 15 to 30 s, at most 1 s; the last such value if none was measured since,
     /// `rtt_initial` before the first.
     pub fn rtt_max_recent(&self, now: Now) -> Duration {
         let _ = now;
-        self.config.probe_round_max
+        self.rtt_max.get().unwrap_or(self.rtt_initial)
     }
 
     /// Counters; `revived` and `refuted_self` are counted by the hall.
     pub fn metrics(&self) -> DetectorMetrics {
-        DetectorMetrics::default()
+        self.metrics
     }
 }
