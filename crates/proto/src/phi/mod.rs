@@ -60,6 +60,5 @@ pub fn timeout(model: Model, mean: f64, std_dev: f64, threshold: f64) -> f64 {
         Model::Normal => mean + z(threshold) * std_dev.max(RESOLUTION),
         Model::Pekko => mean + logistic_z(threshold) * std_dev.max(RESOLUTION),
     };
-    // `max` drops a NaN.
-    limit.max(0.0).min(f64::MAX)
+    if limit > 0.0 { limit.min(f64::MAX) } else { 0.0 }
 }
