@@ -18,6 +18,7 @@ pub mod record;
 pub mod ring;
 pub mod rng;
 pub mod roster;
+pub mod rumors;
 pub mod time;
 pub mod wire;
 
