@@ -18,6 +18,8 @@ pub mod record;
 pub mod ring;
 pub mod rng;
 pub mod roster;
+pub mod store;
+pub mod sync;
 pub mod time;
 pub mod wire;
 
