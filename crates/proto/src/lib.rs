@@ -9,6 +9,7 @@ pub mod budget;
 pub mod config;
 pub mod entry;
 pub mod gossip;
+pub mod join;
 pub mod member;
 pub mod merkle;
 pub mod metrics;
@@ -18,6 +19,7 @@ pub mod record;
 pub mod rng;
 pub mod roster;
 pub mod time;
+pub mod transfer;
 pub mod wire;
 
 pub use config::Config;
