@@ -105,7 +105,7 @@ impl Join {
         self.knock_at = Mono::FAR;
         let me = roster.me().address();
         let attempt = self.phase == Phase::Hello || self.end_due && now < self.end_at;
-        if !attempt && !(self.phase == Phase::Founder && roster.living() == 1) {
+        if !(attempt || self.phase == Phase::Founder && roster.living() == 1) {
             return;
         }
         let to = if self.phase == Phase::Hello {
