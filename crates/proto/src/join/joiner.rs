@@ -17,6 +17,8 @@ const HELLO_GAP_MIN: Duration = Duration::from_millis(400);
 const HELLO_GAP_SPREAD: Duration = Duration::from_millis(200);
 /// First wait of a founder that is alone, then doubling up to the contact period, where `J4` takes over.
 const ALONE_GAP: Duration = Duration::from_millis(500);
+/// A seed that did not answer earlier HELLOs has this long to answer before the PING.
+const PING_AFTER: Duration = Duration::from_millis(100);
 /// A cookie is used again for this long.
 const COOKIE_FOR: Duration = Duration::from_secs(60);
 /// HELLOs under way.
@@ -87,11 +89,14 @@ impl Join {
     }
 
     /// A datagram with my own id came from this address: it is mine, and no seed.
-    pub fn handle_own(&mut self, now: Now, from: SocketAddr, roster: &Roster) {
-        let _ = now;
-        self.seeds.mark_own(from);
+    pub fn handle_own(&mut self, now: Now, from: SocketAddr, roster: &Roster, rng: &mut Rng) {
+        if !self.seeds.mark_own(from) {
+            return;
+        }
         self.pending.remove(&from);
-        if !self.seeds.is_usable(roster.me().address()) {
+        if self.phase == Phase::Hello && self.seeds.is_usable(roster.me().address()) {
+            self.knock(now.mono, roster, rng);
+        } else if !self.seeds.is_usable(roster.me().address()) {
             match self.phase {
                 Phase::Hello if roster.living() == 1 => self.found(),
                 Phase::Founder | Phase::Joined => self.finish(roster.living() > 1),
@@ -126,16 +131,24 @@ impl Join {
             }
         }
         if let Some(to) = to {
-            self.knock_seed(now, to, roster, rng);
+            self.knock_seed(now, to, roster);
         }
     }
 
-    /// HELLO to a seed; where earlier ones had no answer also a PING, whose CHALLENGE comes to the source address, so that
+    /// HELLO to a seed; where earlier ones had no answer a PING follows in a datagram of its own, whose CHALLENGE comes to the source address, so that
     /// an advertised address that nobody reaches can be told from a seed that is not there (`J6`).
-    fn knock_seed(&mut self, now: Mono, to: SocketAddr, roster: &Roster, rng: &mut Rng) {
+    fn knock_seed(&mut self, now: Mono, to: SocketAddr, roster: &Roster) {
         let silent = self.seeds.note_try(now, to);
         self.send_hello(now, to, Why::Seed, false, roster);
         if silent {
+            self.ping = Some((now + PING_AFTER, to));
+        }
+    }
+
+    fn ping_seed(&mut self, now: Mono, rng: &mut Rng) {
+        if let Some((_, to)) = self.ping.take_if(|(at, _)| *at <= now)
+            && self.pending.get(&to).is_some_and(|p| p.answers == 0)
+        {
             let message = Message::Ping { seq: rng.u32(), origin: None };
             self.actions.push_back(Action::SendTo { to, message });
         }
@@ -407,7 +420,7 @@ impl Join {
         if roster.living() > 1 && !rng.chance(0.25) {
             return None;
         }
-        self.knock_seed(now.mono, to, roster, rng);
+        self.knock_seed(now.mono, to, roster);
         Some(to)
     }
 
@@ -422,7 +435,9 @@ impl Join {
         let end = if self.end_due { self.end_at } else { Mono::FAR };
         let pull = self.pull.as_ref().map_or(Mono::FAR, |p| p.retry_at);
         let seeds = self.seeds.deadline(self.join_timeout);
+        let ping = self.ping.map_or(Mono::FAR, |(at, _)| at);
         let times = [
+            ping,
             phase,
             end,
             pull,
@@ -453,6 +468,7 @@ impl Join {
         if self.knock_at <= at {
             self.knock(at, roster, rng);
         }
+        self.ping_seed(at, rng);
         self.retry_pull(at, roster, rng);
         for contact in &mut self.contacts {
             if *contact <= at {

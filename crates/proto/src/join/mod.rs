@@ -10,7 +10,7 @@
 //!   later means the same as `Accept`.
 //! - CHALLENGE: [`Join::handle_challenge`], known sender or not.
 //! - WELCOME: [`Join::handle_welcome`] BEFORE its record is merged; then see [`WelcomeVerdict`].
-//! - RECORD with hop [`HOP_REFUSED`] of my own name under another id: [`Join::handle_refusal`]; merge it otherwise as usual.
+//! - RECORD with hop [`HOP_REFUSED`] of my own name under another id: [`Join::handle_refusal`] and nothing else.
 //!   Whenever a merge says `Merged::MyName` (RECORD, PAGE, WELCOME, HELLO): [`Join::handle_my_name`].
 //! - PULL in a datagram from a known member: [`Join::serve_pull`]; each message it returns is one datagram (class `Members`).
 //! - PAGE, in a datagram or from a stream ([`crate::transfer::Delivered::Page`]): [`Join::handle_page`] first; unless
@@ -25,7 +25,6 @@ mod names;
 mod pages;
 mod pull;
 mod seeds;
-mod size;
 #[cfg(test)]
 mod tests;
 
@@ -40,7 +39,7 @@ use crate::record::Tree;
 use crate::rng::Rng;
 use crate::roster::Roster;
 use crate::time::{Mono, Now};
-use crate::wire::{HEADER_BYTES, Message, Page};
+use crate::wire::{HEADER_BYTES, Message, Page, message_bytes};
 
 use cookie::{Cookies, Gate};
 use names::Names;
@@ -206,6 +205,8 @@ pub struct JoinMetrics {
     pub pulls_given_up: u64,
 }
 
+/// Bytes of a CHALLENGE message.
+const CHALLENGE_BYTES: usize = 11;
 /// A HELLO can be answered for this long.
 const PENDING_FOR: Duration = Duration::from_secs(10);
 
@@ -256,6 +257,8 @@ pub struct Join {
     end_due: bool,
     knock_at: Mono,
     knock_gap: Duration,
+    /// A PING that follows a HELLO to a silent seed.
+    ping: Option<(Mono, SocketAddr)>,
     pull: Option<Pull>,
     /// Named in the WELCOME.
     peers: Vec<(MemberId, SocketAddr)>,
@@ -287,6 +290,7 @@ impl Join {
             end_due: false,
             knock_at: Mono::FAR,
             knock_gap: Duration::ZERO,
+            ping: None,
             pull: None,
             peers: Vec::new(),
             welcomed_by: None,
@@ -312,7 +316,7 @@ impl Join {
     }
 
     fn challenge_message(&mut self, now: Mono, to: SocketAddr, id: MemberId) -> Option<Message> {
-        if !self.gate.pass(now, size::CHALLENGE_BYTES + self.overhead_bytes, true) {
+        if !self.gate.pass(now, CHALLENGE_BYTES + self.overhead_bytes, true) {
             self.metrics.held_back += 1;
             return None;
         }
@@ -359,13 +363,14 @@ impl Join {
         let ids = roster.pick(rng, 6, |id| id != to && roster.is_alive(id));
         let peers: Vec<(MemberId, SocketAddr)> =
             ids.into_iter().filter_map(|id| Some((id, roster.profile(id)?.address))).collect();
-        let bytes = size::welcome(&member, peers.len()) + self.overhead_bytes;
+        let message = Message::Welcome { member, peers };
+        let bytes = message_bytes(&message) + self.overhead_bytes;
         if !self.gate.pass(now.mono, bytes, false) {
             self.metrics.held_back += 1;
             return None;
         }
         self.metrics.welcomes_sent += 1;
-        Some(Message::Welcome { member, peers })
+        Some(message)
     }
 
     /// PAGEs for a PULL of the members that came in a datagram: at most 8, each fits one datagram, together (with headers

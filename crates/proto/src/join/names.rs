@@ -171,14 +171,20 @@ impl Join {
         }
     }
 
-    /// A RECORD with hop [`HOP_REFUSED`] of my own name under another id: if I asked there to be let in, the name is taken.
+    /// A RECORD with hop [`HOP_REFUSED`] of my own name under another id: if I asked there to
+    /// be let in, the name is taken; if that record wins over mine, its owner is asked whether it lives.
     pub fn handle_refusal(&mut self, now: Now, from: SocketAddr, record: &Member, roster: &Roster) {
         let me = roster.me();
         let asked = self.pending.get(&from).is_some_and(|p| now.mono.since(p.at) < super::PENDING_FOR);
         let mine = record.name() == me.name() && record.id() != me.id();
         let older = (record.profile.generation, record.id()) < (me.profile.generation, me.id());
-        if self.phase != Phase::Stopped && asked && mine && older {
+        if self.phase == Phase::Stopped || !asked || !mine {
+            return;
+        }
+        if older {
             self.stop(record.clone());
+        } else {
+            self.handle_my_name(now, record, roster);
         }
     }
 

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use super::size;
 use crate::member::{Claim, MemberId};
 use crate::record::{Record, Tree};
 use crate::roster::Roster;
 use crate::time::Mono;
-use crate::wire::Page;
+use crate::wire::{Page, claim_bytes, record_bytes};
 
 /// Above this many members the order is built anew at most each [`REBUILD_GAP`]; who came since travels as a rumor.
 const REBUILD_ALWAYS_UP_TO: usize = 512;
 const REBUILD_GAP: Duration = Duration::from_millis(100);
+
+/// Head of a frame's PAGE without records: kind, length, tree, from, next, last, two counts.
+const PAGE_OVERHEAD_BYTES: usize = 5 + 1 + 8 + 8 + 1 + 2 * 3;
 
 /// The order of the living, built when the roster has changed.
 pub(super) struct MemberOrder {
@@ -62,19 +64,20 @@ impl MemberOrder {
             records: Vec::new(),
             claims: Vec::new(),
         };
-        let mut bytes = size::PAGE_OVERHEAD_BYTES;
+        let mut bytes = PAGE_OVERHEAD_BYTES;
         let start = self.order.partition_point(|&(place, _)| place < from);
         for &(place, id) in self.order.iter().skip(start) {
             let Some(member) = roster.get(id).filter(|m| m.liveness.is_living()) else { continue };
             let claim = claim_of(id);
-            let more = size::member(&member) + claim.as_ref().map_or(0, size::claim);
+            let record = Record::Member(member);
+            let more = record_bytes(&record) + claim.as_ref().map_or(0, claim_bytes);
             if bytes + more > bytes_max && !page.records.is_empty() {
                 page.next = place.max(from.saturating_add(1));
                 page.last = false;
                 break;
             }
             bytes += more;
-            page.records.push(Record::Member(member));
+            page.records.push(record);
             page.claims.extend(claim);
         }
         (page, bytes)

@@ -114,16 +114,17 @@ impl Seeds {
         Some((name.to_owned(), error.to_owned()))
     }
 
-    /// This address is mine.
-    pub(super) fn mark_own(&mut self, address: SocketAddr) {
-        if self.own.len() < TARGETS_MAX && self.find(address).is_some() {
-            self.own.insert(address);
+    /// This address is mine. False if it is no seed's, or was known to be mine.
+    pub(super) fn mark_own(&mut self, address: SocketAddr) -> bool {
+        if self.own.len() >= TARGETS_MAX || self.find(address).is_none() || !self.own.insert(address) {
+            return false;
         }
         for host in &mut self.hosts {
             if host.targets.iter().all(|t| self.own.contains(&t.address)) {
                 host.tried_at = None;
             }
         }
+        true
     }
 
     fn find(&mut self, address: SocketAddr) -> Option<(&mut Target, &mut Option<Mono>)> {

@@ -5,11 +5,10 @@ use std::time::Duration;
 use super::stream::{Out, Stream};
 use super::{Action, Source, Transfer};
 use crate::budget::{Budget, Class};
-use crate::member::tags_bytes;
 use crate::output::StreamId;
 use crate::record::{Record, Tree};
 use crate::time::{Mono, Now};
-use crate::wire::{Message, Page};
+use crate::wire::{Message, Page, message_bytes, record_bytes};
 
 /// Longest PAGE frame, unless one entry is longer.
 pub(super) const PAGE_BYTES: usize = 64 * 1024;
@@ -41,23 +40,6 @@ impl PullRate {
         } else {
             Duration::from_secs_f64(-self.tokens / PULL_BYTES_PER_SECOND) + TOKEN_WAIT_MIN
         }
-    }
-}
-
-fn record_bytes(record: &Record) -> usize {
-    match record {
-        Record::Entry(e) => 48 + e.key.len() + e.value.len(),
-        Record::Member(m) => 48 + m.name().len() + tags_bytes(&m.profile.tags),
-    }
-}
-
-fn message_bytes(message: &Message) -> usize {
-    32 + match message {
-        Message::Mail { topic, payload, .. } => topic.len() + payload.len(),
-        Message::Answer { payload, .. } => payload.len(),
-        Message::Heard { table, .. } => 12 * table.len(),
-        Message::Page(page) => page.records.iter().map(record_bytes).sum::<usize>() + 31 * page.claims.len(),
-        _ => 32,
     }
 }
 
