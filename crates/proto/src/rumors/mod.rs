@@ -339,12 +339,14 @@ impl Rumors {
         if self.wants.outbox_is_empty() {
             return None;
         }
-        let least = self.overhead + content::ids_bytes(1);
-        if budget.available(now, Class::Entries) < least + content::ids_bytes(1) {
-            self.wants.tokens_at = budget.when(now, Class::Entries, least + content::ids_bytes(1));
+        // Room for one id each in WANT and SEEN.
+        let least = self.overhead + 2 * content::ids_bytes(1);
+        let available = budget.available(now, Class::Entries);
+        if available < least {
+            self.wants.tokens_at = budget.when(now, Class::Entries, least);
             return None;
         }
-        let asks = self.wants.poll(self.room)?;
+        let asks = self.wants.poll(self.room.min(available - self.overhead))?;
         budget.spend(now, Class::Entries, asks.bytes + self.overhead);
         self.metrics.wants_sent += asks.wants as u64;
         Some(Parcel { to: vec![asks.to], messages: asks.messages, class: Class::Entries })
@@ -363,6 +365,7 @@ impl Rumors {
                 Some(pending) => pending,
                 None => self.build(lane, now, roster, budget, rng)?,
             };
+            // Nobody to tell, or all of it went cold meanwhile.
             if pending.to.is_empty() || pending.content.is_empty() {
                 continue;
             }
@@ -387,7 +390,7 @@ impl Rumors {
             }
             let rest = pending.to.split_off(paid);
             let parcel = Parcel { to: pending.to, messages: pending.content.clone().into_messages(), class };
-            self.lanes[lane].pending = Some(Pending { to: rest, ..pending_of(pending.content, class) });
+            self.lanes[lane].pending = Some(Pending { to: rest, content: pending.content, class });
             return Some(parcel);
         }
     }
@@ -401,14 +404,14 @@ impl Rumors {
         rng: &mut Rng,
     ) -> Option<Pending> {
         let flush = self.flush_is_ready(lane, now, roster, rng);
-        let tick = !self.lanes[lane].tick.is_empty();
-        // Entries waiting for tokens must not starve the ticks, nor the other way round.
-        let ticks_turn = lane == 1 && self.lanes[lane].ticked_last_is_false();
-        match (flush, tick) {
+        let state = &mut self.lanes[lane];
+        let tick = !state.tick.is_empty();
+        // Flushes and ticks that wait for tokens take turns, so that neither starves the other.
+        state.ticks_turn = tick && (!flush || !state.ticks_turn);
+        match (flush, state.ticks_turn) {
+            (_, true) => Some(self.build_tick(lane, now, budget)),
+            (true, false) => Some(self.build_flush(lane, now, budget, rng)),
             (false, false) => None,
-            (true, true) if ticks_turn => Some(self.build_tick(lane, budget, now)),
-            (true, _) => Some(self.build_flush(lane, now, budget, rng)),
-            (false, true) => Some(self.build_tick(lane, budget, now)),
         }
     }
 
