@@ -1,0 +1,1 @@
+//! Sizes and strictness of the wire format.
