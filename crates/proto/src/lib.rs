@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod output;
 pub mod phi;
 pub mod record;
+pub mod ring;
 pub mod rng;
 pub mod roster;
 pub mod time;

@@ -51,8 +51,7 @@ pub struct RecordHasher {
     key: HashKey,
 }
 
-fn short(hash: blake3::Hash) -> u64 {
-    let b = hash.as_bytes();
+fn short(b: &[u8; 32]) -> u64 {
     u64::from_be_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])
 }
 
@@ -70,7 +69,7 @@ fn block(domain: u8, name: &[u8; 32], fields: &[u64]) -> [u8; 64] {
 impl RecordHasher {
     /// For the cluster of this label.
     pub fn new(label: &str) -> RecordHasher {
-        RecordHasher { key: HashKey::derive(label) }
+        RecordHasher { key: HashKey::new(label) }
     }
 
     /// The key under which everything is hashed.
@@ -80,7 +79,7 @@ impl RecordHasher {
 
     /// 64-bit place of a key or name: order of PAGEs; its first 16 bits are the bucket.
     pub fn place(&self, name: &[u8]) -> u64 {
-        short(self.key.hash(name))
+        self.key.name(name)
     }
 
     /// Bucket of a place.
@@ -95,11 +94,11 @@ impl RecordHasher {
 
     /// Element of an entry: key, stamp, writer, flags.
     pub fn entry_element(&self, entry: &Entry) -> u128 {
-        let name = self.key.hash(&entry.key);
+        let name = self.key.long(&entry.key);
         let v = entry.version;
         self.key.element(&block(
             2,
-            name.as_bytes(),
+            &name,
             &[v.stamp.0, v.writer.0, u64::from(entry.flags()), entry.ttl_ms.unwrap_or(0)],
         ))
     }
@@ -122,7 +121,7 @@ impl RecordHasher {
             bytes.push(v.len() as u8);
             bytes.extend_from_slice(v.as_bytes());
         }
-        short(self.key.hash(&bytes))
+        short(&self.key.long(&bytes))
     }
 
     /// Element of a member: all that is hashed of it (section 2.1), by its [`RecordHasher::profile_hash`].
@@ -132,22 +131,45 @@ impl RecordHasher {
 
     /// Rumor id of an entry.
     pub fn entry_rumor(&self, entry: &Entry) -> RumorId {
-        let name = self.key.hash(&entry.key);
-        let place = short(name);
+        let name = self.key.long(&entry.key);
+        let place = self.place(&entry.key);
         let v = entry.version;
-        let tag = self.key.element(&block(3, name.as_bytes(), &[v.stamp.0, v.writer.0])) as u32;
+        let tag = self.key.element(&block(3, &name, &[v.stamp.0, v.writer.0])) as u32;
         RumorId { bucket: RecordHasher::bucket(place), tag }
     }
 
     /// Rumor id of a member record: name, generation, revision.
     pub fn member_rumor(&self, p: &Profile) -> RumorId {
-        let name = self.key.hash(p.name.as_bytes());
-        let tag = self.key.element(&block(4, name.as_bytes(), &[p.generation.0, p.revision])) as u32;
-        RumorId { bucket: RecordHasher::bucket(short(name)), tag }
+        let name = self.key.long(p.name.as_bytes());
+        let tag = self.key.element(&block(4, &name, &[p.generation.0, p.revision])) as u32;
+        RumorId { bucket: RecordHasher::bucket(self.place(p.name.as_bytes())), tag }
     }
 
     /// Version tag of a member in a LIST: a hash of all that is hashed of it.
     pub fn member_version(&self, id: MemberId, profile_hash: u64, incarnation: u64) -> u32 {
         self.member_element(id, profile_hash, incarnation) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Version;
+    use crate::time::Stamp;
+
+    #[test]
+    fn a_rumor_id_lies_in_the_bucket_of_its_place() {
+        let hasher = RecordHasher::new("test");
+        let entry = Entry {
+            key: Arc::from(&b"key"[..]),
+            value: Arc::from(&b"value"[..]),
+            version: Version { stamp: Stamp(7), writer: MemberId(9) },
+            tombstone: false,
+            ttl_ms: None,
+        };
+        assert_eq!(hasher.entry_rumor(&entry).bucket, RecordHasher::bucket(hasher.place(b"key")));
+        let other = Entry { version: Version { stamp: Stamp(8), writer: MemberId(9) }, ..entry.clone() };
+        assert_ne!(hasher.entry_rumor(&entry), hasher.entry_rumor(&other));
+        assert_ne!(hasher.entry_element(&entry), hasher.entry_element(&other));
     }
 }

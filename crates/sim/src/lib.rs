@@ -1,1 +1,12 @@
-//! hearsay-sim
+//! The hearsay protocol in virtual time: N state machines, one seeded network, recorded faults, invariants at every step.
+//!
+//! [`world::World`] is the twin of the runtime's driver: it feeds the same [`hearsay_proto::Gossip`] and drains the same
+//! outputs. Two runs of one seed give byte-identical traces.
+
+pub mod check;
+pub mod network;
+pub mod scenario;
+pub mod world;
+
+pub use network::{Loss, Network};
+pub use world::{Host, World};

@@ -1,0 +1,113 @@
+//! Invariants, looked at on every step (sampled where a look costs more than the step).
+
+use std::collections::BTreeMap;
+
+use hearsay_proto::Event;
+use hearsay_proto::member::{Incarnation, Liveness, MemberId};
+use hearsay_proto::time::Mono;
+
+use crate::world::Host;
+
+/// Steps of one host between two full audits of its state against a rebuild.
+const AUDIT_EVERY: u64 = 512;
+
+/// What one host's user was told of one member.
+#[derive(Clone, Copy, Debug)]
+struct Belief {
+    incarnation: Incarnation,
+    liveness: Liveness,
+}
+
+/// Collects violations; the first ones name host and time.
+pub struct Checker {
+    /// Violations, oldest first, at most a hundred.
+    pub failures: Vec<String>,
+    beliefs: Vec<BTreeMap<MemberId, Belief>>,
+    own: Vec<Incarnation>,
+    steps: Vec<u64>,
+    second_bytes_max: u64,
+    /// Audits made.
+    pub audits: u64,
+}
+
+impl Checker {
+    /// For this many hosts under this budget per second.
+    pub fn new(hosts: usize, bytes_per_second_max: u64) -> Checker {
+        Checker {
+            failures: Vec::new(),
+            beliefs: vec![BTreeMap::new(); hosts],
+            own: vec![Incarnation(0); hosts],
+            steps: vec![0; hosts],
+            second_bytes_max: bytes_per_second_max * 13 / 10,
+            audits: 0,
+        }
+    }
+
+    /// Notes a violation.
+    pub fn fail(&mut self, what: String) {
+        if self.failures.len() < 100 {
+            self.failures.push(what);
+        }
+    }
+
+    /// A process started afresh: what its predecessor believed does not bind it.
+    pub fn started(&mut self, host: usize) {
+        self.beliefs[host].clear();
+        self.own[host] = Incarnation(0);
+    }
+
+    /// A host's user was told something: states move only as section 2.1 allows.
+    pub fn told(&mut self, host: usize, at: Mono, event: &Event) {
+        let (member, liveness) = match event {
+            Event::MemberJoined(m) | Event::MemberUpdated(m) => (m, m.liveness),
+            Event::MemberSuspected(m) => (m, Liveness::Suspect),
+            Event::MemberRefuted(m) | Event::MemberRevived(m) => (m, Liveness::Alive),
+            Event::MemberDied(m) => (m, Liveness::Dead),
+            Event::MemberLeft(m) => (m, Liveness::Left),
+            Event::MemberForgotten(m) => {
+                self.beliefs[host].remove(&m.id());
+                return;
+            }
+            _ => return,
+        };
+        let new = Belief { incarnation: member.incarnation, liveness };
+        let old = self.beliefs[host].insert(member.id(), new);
+        let Some(old) = old else { return };
+        let name = member.name();
+        if new.incarnation < old.incarnation {
+            self.fail(format!("host {host} at {at:?}: incarnation of {name} fell from {old:?} to {new:?}"));
+        }
+        let came_back = matches!(event, Event::MemberRefuted(_) | Event::MemberRevived(_));
+        // Alone (D14) may take a death back at the same incarnation: it was never published.
+        if came_back && old.liveness == Liveness::Suspect && new.incarnation <= old.incarnation {
+            self.fail(format!("host {host} at {at:?}: {name} came back at the same incarnation {old:?}"));
+        }
+        if matches!(event, Event::MemberSuspected(_)) && old.liveness == Liveness::Dead {
+            self.fail(format!("host {host} at {at:?}: {name} suspected while dead"));
+        }
+    }
+
+    /// A host handled an input and drained its outputs.
+    pub fn stepped(&mut self, index: usize, host: &Host) {
+        let Some(gossip) = host.gossip.as_ref() else { return };
+        self.steps[index] += 1;
+        if host.second.1 > self.second_bytes_max {
+            self.fail(format!(
+                "host {index}: {} bytes in second {}, at most {} allowed",
+                host.second.1, host.second.0, self.second_bytes_max
+            ));
+        }
+        if self.steps[index].is_multiple_of(AUDIT_EVERY) {
+            self.audits += 1;
+            if let Err(error) = gossip.audit() {
+                self.fail(format!("host {index}: {error}"));
+            }
+        }
+        if let Some(me) = gossip.me() {
+            if me.incarnation < self.own[index] {
+                self.fail(format!("host {index}: own incarnation fell to {:?}", me.incarnation));
+            }
+            self.own[index] = me.incarnation;
+        }
+    }
+}
