@@ -14,7 +14,7 @@ use crate::member::{
     Generation, INCARNATION_JUMP_MAX, Incarnation, Liveness, Member, MemberId, Profile, live_wins,
 };
 use crate::merkle::MerkleTree;
-use crate::record::RecordHasher;
+use crate::record::{RecordHasher, RumorId};
 use crate::rng::Rng;
 use crate::time::{Mono, Now, Wall};
 
@@ -22,7 +22,7 @@ use crate::time::{Mono, Now, Wall};
 pub const SLOT_BYTES_MAX: usize = 48;
 /// A generation further ahead of the own wall clock is refused (section 2.1).
 pub const GENERATION_AHEAD_MAX: Duration = Duration::from_secs(86_400);
-/// Retired ids remembered, oldest forgotten.
+/// Retired ids remembered; beyond, the smallest id (a random one) is forgotten.
 const RETIRED_MAX: usize = 4_096;
 
 struct Slot {
@@ -86,6 +86,7 @@ pub struct Roster {
     free: Vec<u32>,
     by_id: HashTable<u32>,
     by_name: HashTable<u32>,
+    by_rumor: Option<BTreeMap<RumorId, u32>>,
     living: Vec<u32>,
     gone: BTreeMap<MemberId, Mono>,
     retired: BTreeMap<MemberId, u32>,
@@ -97,7 +98,7 @@ pub struct Roster {
 }
 
 fn mix_u64(key: u64, v: u64) -> u64 {
-    let m = u128::from(v ^ key) * 0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835_u128;
+    let m = u128::from(v ^ key) * 0x9E37_79B9_7F4A_7C15_u128;
     (m as u64) ^ ((m >> 64) as u64)
 }
 
@@ -126,6 +127,7 @@ impl Roster {
             free: Vec::new(),
             by_id: HashTable::new(),
             by_name: HashTable::new(),
+            by_rumor: None,
             living: Vec::new(),
             gone: BTreeMap::new(),
             retired: BTreeMap::new(),
@@ -353,10 +355,38 @@ impl Roster {
         let name_hash = |&s: &u32| mix_bytes(mix, slots[s as usize].profile.name.as_bytes());
         self.by_id.insert_unique(id_hash(&slot), slot, id_hash);
         self.by_name.insert_unique(name_hash(&slot), slot, name_hash);
+        self.index_rumor(slot);
+    }
+
+    fn index_rumor(&mut self, slot: u32) {
+        let id = self.hasher.member_rumor(&self.slots[slot as usize].profile);
+        if let Some(index) = &mut self.by_rumor {
+            index.insert(id, slot);
+        }
+    }
+
+    /// Builds the index of rumor ids, once; views that never hear of a record by its id do without.
+    pub fn index_rumors(&mut self) {
+        if self.by_rumor.is_none() {
+            self.by_rumor = Some(BTreeMap::new());
+            for slot in 0..self.slots.len() as u32 {
+                if self.slots[slot as usize].profile.id != MemberId::NONE {
+                    self.index_rumor(slot);
+                }
+            }
+        }
+    }
+
+    /// The member whose record has this rumor id; needs [`Roster::index_rumors`].
+    pub fn find_rumor(&self, id: RumorId) -> Option<Member> {
+        self.by_rumor.as_ref().and_then(|index| index.get(&id)).map(|&slot| self.member(slot))
     }
 
     fn unindex(&mut self, slot: u32) {
         let p = self.slots[slot as usize].profile.clone();
+        if let Some(index) = &mut self.by_rumor {
+            index.remove(&self.hasher.member_rumor(&p));
+        }
         if let Ok(found) = self.by_id.find_entry(mix_u64(self.mix, p.id.0), |&s| s == slot) {
             found.remove();
         }
@@ -402,6 +432,17 @@ impl Roster {
         let liveness = edit(&mut self.slots[slot as usize]);
         self.enter(slot, liveness, now);
         self.changes += 1;
+    }
+
+    fn swap_profile(&mut self, now: Mono, slot: u32, profile: Arc<Profile>) {
+        if let Some(index) = &mut self.by_rumor {
+            index.remove(&self.hasher.member_rumor(&self.slots[slot as usize].profile));
+        }
+        self.change(now, slot, |s| {
+            s.profile = profile;
+            s.liveness
+        });
+        self.index_rumor(slot);
     }
 
     /// Merges a record by the rule of section 2.1. State 3 (dead) is never merged: such a record counts as alive at its
@@ -463,10 +504,7 @@ impl Roster {
         }
         let profile = p.revision > known.revision;
         if profile {
-            self.change(now.mono, slot, |s| {
-                s.profile = p.clone();
-                s.liveness
-            });
+            self.swap_profile(now.mono, slot, p.clone());
         }
         let live = match self.merge_live(now.mono, p.id, record.incarnation, record.liveness) {
             Ok(live) => live,
@@ -524,8 +562,8 @@ impl Roster {
         let Some(slot) = self.find(self.me) else { return };
         let mut me = self.member(slot);
         edit(&mut me);
+        self.swap_profile(now, slot, me.profile);
         self.change(now, slot, |s| {
-            s.profile = me.profile;
             s.incarnation = me.incarnation;
             me.liveness
         });
@@ -611,8 +649,50 @@ impl Roster {
             .collect()
     }
 
+    /// Compares every index and sum with a rebuild.
+    ///
+    /// # Errors
+    /// The first difference, in words.
+    pub fn audit(&self) -> Result<(), String> {
+        let sum = self.living.iter().fold(0u128, |sum, &s| sum.wrapping_add(self.element(s)));
+        if sum != self.sum {
+            return Err("member sum differs from a rebuild".into());
+        }
+        let used =
+            (0..self.slots.len() as u32).filter(|&s| self.slots[s as usize].profile.id != MemberId::NONE);
+        let mut alive = 0;
+        let mut count = 0;
+        for slot in used {
+            let s = &self.slots[slot as usize];
+            count += 1;
+            alive += usize::from(s.liveness == Liveness::Alive);
+            if self.find(s.profile.id) != Some(slot) || self.find_name(&s.profile.name) != Some(slot) {
+                return Err(format!("{} is not indexed", s.profile.name));
+            }
+            if s.liveness.is_living() != (self.living.get(s.place as usize) == Some(&slot))
+                || s.liveness.is_living() == self.gone.contains_key(&s.profile.id)
+            {
+                return Err(format!("{} counts in the wrong list", s.profile.name));
+            }
+        }
+        if count != self.living.len() + self.gone.len() || alive != self.alive {
+            return Err(format!(
+                "{count} slots, {} living, {} gone, {alive} alive",
+                self.living.len(),
+                self.gone.len()
+            ));
+        }
+        if count > self.members_max {
+            return Err(format!("{count} members over the limit"));
+        }
+        Ok(())
+    }
+
     /// When was this dead or left member declared so?
     pub fn gone_since(&self, id: MemberId) -> Option<Mono> {
         self.gone.get(&id).copied()
     }
 }
+
+#[cfg(test)]
+mod tests;

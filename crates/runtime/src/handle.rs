@@ -24,7 +24,7 @@ use crate::seal::Sealer;
 pub const SCAN_CHUNK_MAX: usize = 1_024;
 
 /// Everything a member needs to start.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// The protocol's configuration; `seal_bytes` is set by [`crate::start()`].
     pub config: Config,
@@ -57,6 +57,19 @@ impl Options {
             keys: Vec::new(),
             seeds: Vec::new(),
         }
+    }
+}
+
+impl std::fmt::Debug for Options {
+    /// Keys are not shown.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("name", &self.name)
+            .field("bind", &self.bind)
+            .field("advertise", &self.advertise)
+            .field("keys", &self.keys.len())
+            .field("seeds", &self.seeds)
+            .finish_non_exhaustive()
     }
 }
 
@@ -202,7 +215,8 @@ impl Shared {
 
 /// Text of a caught panic.
 pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(|s| &**s));
+    let text =
+        payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(|s| &**s));
     text.unwrap_or("panicked").to_owned()
 }
 
@@ -392,9 +406,7 @@ impl Handle {
         if self.is_stopped() {
             return Err(self.shared.stopped_error());
         }
-        for seed in &seeds {
-            crate::resolve::Target::parse(seed).map_err(|must| Error::Option { path: "seeds", must })?;
-        }
+        crate::start::check_seeds(&seeds)?;
         self.shared.seeds.send_replace(seeds);
         Ok(())
     }

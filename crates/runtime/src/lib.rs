@@ -4,6 +4,7 @@
 //! [`start()`] gives a [`Handle`]; a [`Listener`] is told what happens. All clusters of a process share one thread.
 #![forbid(unsafe_code)]
 
+mod chores;
 mod driver;
 mod error;
 mod faults;

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::seal::Cause;
+
 /// Declares the counters twice: shared and atomic for the driver, plain for whoever reads.
 macro_rules! counters {
     ($($(#[$doc:meta])* $field:ident),* $(,)?) => {
@@ -74,6 +76,18 @@ counters! {
     receive_buffer_bytes,
     /// Send buffer of the UDP socket in bytes, as the system reports it.
     send_buffer_bytes,
+}
+
+impl Counters {
+    pub(crate) fn dropped(&self, cause: Cause) {
+        match cause {
+            Cause::Size => &self.dropped_size,
+            Cause::Label => &self.dropped_label,
+            Cause::Unauthentic => &self.dropped_unauthentic,
+            Cause::Replay => &self.dropped_replay,
+        }
+        .one();
+    }
 }
 
 pub(crate) trait Count {

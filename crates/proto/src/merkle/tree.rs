@@ -240,7 +240,7 @@ impl MerkleTree {
         }))
     }
 
-    /// The heap the tree holds, in bytes; the sorted map is reckoned at 32 B a bucket, its measured cost.
+    /// The heap the tree holds, in bytes. The sorted map is an estimate: 32 B a bucket, its blocks being two thirds full.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         let middle: usize = self.middle.iter().map(|sums| sums.capacity() * size_of::<u128>()).sum();

@@ -15,6 +15,41 @@ pub const HEADER_BYTES: usize = 12;
 /// Hop count of a record that is not to be pushed on as payload.
 pub const HOP_COLD: u8 = 255;
 
+/// Least bytes of a HELLO, kind and length included: it is padded with zeros, so that no answer is larger (`J6`).
+pub const HELLO_BYTES: usize = 96;
+/// Most claims in one CLAIMS.
+pub const CLAIMS_MAX: usize = 255;
+/// Most peers in a WELCOME.
+pub const PEERS_MAX: usize = 6;
+/// Most messages in one datagram or frame, skipped ones included.
+pub const MESSAGES_MAX: usize = 16_384;
+/// Longest topic of a MAIL in bytes.
+pub const TOPIC_BYTES_MAX: usize = 256;
+/// Deepest level a WALK or DIFF may name: its children are the buckets.
+pub const WALK_LEVEL_MAX: u8 = 3;
+/// Bytes by which the value of a reserved entry (broadcast, query) may exceed the longest value of users: name, topic and
+/// numbers around a payload.
+pub const RESERVED_EXTRA_BYTES: usize = 1_024;
+
+/// Whether messages stand in a datagram or in a frame of a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Framing {
+    /// Message lengths are u16.
+    Datagram,
+    /// Message lengths are u32.
+    Frame,
+}
+
+impl Framing {
+    /// Bytes of kind and length before each body.
+    pub fn head_bytes(self) -> usize {
+        match self {
+            Framing::Datagram => 3,
+            Framing::Frame => 5,
+        }
+    }
+}
+
 /// Header of a datagram or frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
@@ -112,7 +147,7 @@ pub struct DiffItem {
 /// One record in a LIST: 16 bits of its place and 32 of its version.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct ListTag {
-    /// Bucket, carried only where the range has more than one (levels above the last): always present here, encoded relative.
+    /// Bucket; on the wire the step from the one before, and nothing where the range has one bucket only.
     pub bucket: u16,
     /// [`crate::record::RecordHasher::tag`] of the place.
     pub tag: u16,
@@ -193,7 +228,7 @@ pub enum Message {
         /// Of the PING_VIA.
         seq: u32,
     },
-    /// 4 B + 11..31 B each.
+    /// 4 B + 11, 21 or 31 B each with two bytes of incarnation (one byte less below 128). At most [`CLAIMS_MAX`].
     Claims(Vec<Claim>),
     /// 5 B + record.
     Record {
@@ -248,9 +283,9 @@ pub enum Message {
         /// Place to start at.
         cursor: u64,
     },
-    /// Records in order of place.
+    /// Records in order of place, all of the page's tree.
     Page(Page),
-    /// 16 B + 67 B each.
+    /// 16 B + 67 B each. Levels up to [`WALK_LEVEL_MAX`].
     Walk {
         /// Of the session.
         seq: u32,
@@ -263,7 +298,7 @@ pub enum Message {
         /// Positions and digests.
         items: Vec<WalkItem>,
     },
-    /// Answer to WALK.
+    /// Answer to WALK: 12 B + per position 6 B + 64 B for each child.
     Diff {
         /// Of the WALK.
         seq: u32,
@@ -274,7 +309,8 @@ pub enum Message {
         /// Per position asked.
         items: Vec<DiffItem>,
     },
-    /// The asker's records in ranges that differ.
+    /// The asker's records in ranges that differ: 12 B + per range 5 B + per record 6 B and a step of bucket (none in a
+    /// range of one bucket, mostly 1 or 2 B else).
     List {
         /// Of the session.
         seq: u32,
@@ -285,7 +321,7 @@ pub enum Message {
         /// The ranges.
         ranges: Vec<ListRange>,
     },
-    /// Ask later, or another.
+    /// Ask later, or another: 4 B with a tree, 9 B with an id. Exactly one of the two is given.
     Busy {
         /// A session of this tree; none: a transfer.
         tree: Option<Tree>,
