@@ -21,7 +21,8 @@ pub enum Class {
 const SHARES: [f64; 3] = [0.25, 0.5, 0.25];
 
 /// Token buckets in bytes. A full bucket runs over into the others; a class may spend its own tokens plus what each other
-/// bucket holds above half of its depth; members may spend all of the others'.
+/// bucket holds above half of its depth; members may spend all of the others'. A class whose own bucket is full may send one
+/// datagram of any size: else a limit so low that a datagram is more than the depth would silence it.
 #[derive(Clone, Debug)]
 pub struct Budget {
     bytes_per_second: f64,
@@ -97,7 +98,10 @@ impl Budget {
 
     /// Spends `bytes` for `class` if they are available.
     pub fn try_spend(&mut self, now: Mono, class: Class, bytes: usize) -> bool {
-        let ok = class == Class::Detector || self.available(now, class) >= bytes;
+        let available = self.available(now, class);
+        let own = Budget::own(class);
+        let full = self.tokens[own] >= self.depth(own);
+        let ok = class == Class::Detector || full || available >= bytes;
         if ok {
             self.spend(now, class, bytes);
         }
@@ -107,10 +111,12 @@ impl Budget {
     /// When `bytes` will be available to `class` if nothing else is spent; not later than it takes at the class's own rate.
     pub fn when(&mut self, now: Mono, class: Class, bytes: usize) -> Mono {
         let lack = bytes as f64 - self.available(now, class) as f64;
+        let own = Budget::own(class);
+        let lack = lack.min(self.depth(own) - self.tokens[own]);
         if lack <= 0.0 {
             return now;
         }
-        let rate = self.bytes_per_second * SHARES[Budget::own(class)];
+        let rate = self.bytes_per_second * SHARES[own];
         now + std::time::Duration::from_secs_f64((lack / rate).clamp(0.001, 3600.0))
     }
 }
@@ -152,6 +158,24 @@ mod tests {
         }
         assert!(by[0] >= 450_000, "repair keeps its quarter: {by:?}");
         assert!(by[1] >= 900_000, "entries keep their half: {by:?}");
+    }
+
+    #[test]
+    fn a_datagram_larger_than_the_depth_leaves_when_the_bucket_is_full() {
+        let mut budget = Budget::new(10_000, Mono(0));
+        let mut spent = 0;
+        for ms in 0..10_000u64 {
+            let now = Mono(ms * 1_000_000);
+            for class in [Class::Repair, Class::Members, Class::Entries] {
+                if budget.try_spend(now, class, 1428) {
+                    spent += 1428;
+                } else {
+                    let at = budget.when(now, class, 1428);
+                    assert!(at > now && budget.clone().try_spend(at, class, 1428), "{class:?}");
+                }
+            }
+        }
+        assert!((95_000..=110_000).contains(&spent), "{spent}");
     }
 
     #[test]

@@ -7,8 +7,10 @@
 
 pub mod budget;
 pub mod config;
+pub mod detector;
 pub mod entry;
 pub mod gossip;
+pub mod join;
 pub mod member;
 pub mod merkle;
 pub mod metrics;
@@ -18,7 +20,11 @@ pub mod record;
 pub mod ring;
 pub mod rng;
 pub mod roster;
+pub mod rumors;
+pub mod store;
+pub mod sync;
 pub mod time;
+pub mod transfer;
 pub mod wire;
 
 pub use config::Config;

@@ -1,0 +1,212 @@
+//! Liveness: claims, refutation (`D13`), and what follows from any change of a member.
+
+use std::time::Duration;
+
+use super::{Gossip, Leave};
+use crate::budget::Class;
+use crate::detector::{DeathNews, News};
+use crate::member::{Accuser, Claim, INCARNATION_JUMP_MAX, Incarnation, Liveness, MemberId};
+use crate::output::Event;
+use crate::time::Now;
+use crate::wire::Message;
+
+/// Least time between two claims sent to a member held suspect, dead or left (`D13`).
+const NOTICE_GAP: Duration = Duration::from_millis(200);
+/// How long a revived member's sessions are quick (`S2`).
+pub(super) const QUICK_AFTER_REVIVAL: Duration = Duration::from_secs(60);
+
+impl Gossip {
+    /// One claim, from a rumor, a datagram, a page or a session.
+    pub(super) fn handle_claim(&mut self, now: Now, from: MemberId, claim: &Claim) {
+        if claim.id == self.roster.my_id() {
+            self.handle_claim_about_me(now, from, claim);
+            return;
+        }
+        let Some((incarnation, liveness)) = self.roster.live(claim.id) else { return };
+        match claim.liveness {
+            Liveness::Alive | Liveness::Left => self.merge_live(now, claim),
+            Liveness::Suspect => {
+                if claim.incarnation < incarnation || (claim.incarnation == incarnation && !liveness.is_living())
+                {
+                    return;
+                }
+                if self.accusers_all_dead(claim) || self.jumps(claim, incarnation) {
+                    return;
+                }
+                self.handle_suspicion(now, claim);
+            }
+            Liveness::Dead => {
+                if claim.incarnation < incarnation || !liveness.is_living() || self.accusers_all_dead(claim) {
+                    return;
+                }
+                let news = self.detector.handle_death_report(now, claim, &self.roster, &mut self.rng);
+                debug_assert!(matches!(news, DeathNews::CountsAsAll | DeathNews::Probing | DeathNews::Ignored));
+            }
+        }
+    }
+
+    fn jumps(&mut self, claim: &Claim, known: Incarnation) -> bool {
+        let jumps = claim.incarnation.0 > known.0.saturating_add(INCARNATION_JUMP_MAX);
+        self.traffic.records_refused += u64::from(jumps);
+        jumps
+    }
+
+    /// Does the claim name accusers, and do I hold all of them dead?
+    fn accusers_all_dead(&self, claim: &Claim) -> bool {
+        !claim.accusers.is_empty()
+            && claim.accusers.iter().all(|a| self.roster.liveness(a.id) == Some(Liveness::Dead))
+    }
+
+    fn merge_live(&mut self, now: Now, claim: &Claim) {
+        match self.roster.merge_live(now.mono, claim.id, claim.incarnation, claim.liveness) {
+            Ok(Some(was)) => {
+                self.rumors.put_claim(now, claim.clone(), &mut self.rng);
+                self.member_changed(now, claim.id, Some(was));
+            }
+            Ok(None) => {}
+            Err(_) => self.traffic.records_refused += 1,
+        }
+    }
+
+    /// `D8`, also for my own accusations.
+    pub(super) fn handle_suspicion(&mut self, now: Now, claim: &Claim) {
+        let news = self.detector.handle_suspicion(now, claim, &self.roster, &mut self.rng);
+        if news == News::Old {
+            return;
+        }
+        let was = self.roster.merge_live(now.mono, claim.id, claim.incarnation, Liveness::Suspect);
+        if let Some(hot) = self.detector.claim_of(claim.id) {
+            self.rumors.put_claim(now, hot, &mut self.rng);
+        }
+        if let Ok(Some(was)) = was {
+            self.member_changed(now, claim.id, Some(was));
+        }
+    }
+
+    /// `D13`: a suspect or dead claim about my id at my incarnation or above, or an alive one above mine, is refuted.
+    fn handle_claim_about_me(&mut self, now: Now, from: MemberId, claim: &Claim) {
+        if self.leave != Leave::No {
+            return;
+        }
+        let mine = self.roster.me().incarnation;
+        let accusing = claim.liveness != Liveness::Alive;
+        let refute = if accusing { claim.incarnation >= mine } else { claim.incarnation > mine };
+        if refute {
+            if self.jumps(claim, mine) {
+                return;
+            }
+            self.hall.refuted_self += 1;
+            let next = claim.incarnation.next();
+            self.roster.update_me(now.mono, |me| me.incarnation = next);
+            let alive = self.alive_claim();
+            self.rumors.put_claim(now, alive.clone(), &mut self.rng);
+            self.post_claim(from, alive.clone());
+            for accuser in claim.accusers.iter().filter(|a| a.id != from) {
+                self.post_claim(accuser.id, alive.clone());
+            }
+        } else if accusing {
+            let alive = self.alive_claim();
+            self.post_claim(from, alive.clone());
+            if let Some(accuser) = claim.accusers.first().filter(|a| {
+                claim.liveness == Liveness::Dead && a.id != from
+            }) {
+                self.post_claim(accuser.id, alive);
+            }
+        }
+    }
+
+    /// What I say of myself.
+    pub(super) fn alive_claim(&self) -> Claim {
+        let me = self.roster.me();
+        Claim::plain(me.id(), me.incarnation, me.liveness)
+    }
+
+    /// What I say of a member I hold suspect, dead or left; none if it is alive or unknown.
+    pub(super) fn accusation_of(&self, id: MemberId) -> Option<Claim> {
+        let (incarnation, liveness) = self.roster.live(id)?;
+        let me = || vec![Accuser::new(self.roster.my_id(), 0.0)];
+        match liveness {
+            Liveness::Alive => None,
+            Liveness::Suspect => self.detector.claim_of(id),
+            Liveness::Dead => Some(Claim { id, incarnation, liveness, accusers: me() }),
+            Liveness::Left => Some(Claim::plain(id, incarnation, liveness)),
+        }
+    }
+
+    /// `D13`: a member I hold suspect, dead or left has sent something: it is told so, at most each 200 ms.
+    pub(super) fn notice(&mut self, now: Now, id: MemberId) {
+        if let Some(claim) = self.accusation_of(id)
+            && self.notices.due(id, now.mono, NOTICE_GAP)
+        {
+            self.post_claim(id, claim);
+        }
+    }
+
+    /// The live part of a member changed from `was` (none: it is new): parts and users are told.
+    pub(super) fn member_changed(&mut self, now: Now, id: MemberId, was: Option<Liveness>) {
+        self.detector.handle_member(now, id, &self.roster, &mut self.rng);
+        let Some(member) = self.roster.get(id) else { return };
+        let event = match (was, member.liveness) {
+            (None | Some(Liveness::Left), Liveness::Alive) => Event::MemberJoined(member),
+            (Some(Liveness::Suspect), Liveness::Alive) => Event::MemberRefuted(member),
+            (Some(Liveness::Dead), Liveness::Alive) => {
+                self.hall.revived += 1;
+                self.note_revival(now, id, member.name().clone());
+                Event::MemberRevived(member)
+            }
+            (Some(Liveness::Dead), Liveness::Suspect) => {
+                // Alive after all at a newer incarnation, and accused again: two changes in one.
+                self.hall.revived += 1;
+                self.note_revival(now, id, member.name().clone());
+                self.tell(Event::MemberRevived(member.clone()));
+                Event::MemberSuspected(member)
+            }
+            (_, Liveness::Suspect) => Event::MemberSuspected(member),
+            (_, Liveness::Dead) => {
+                self.hall.deaths += 1;
+                Event::MemberDied(member)
+            }
+            (Some(_), Liveness::Left) => Event::MemberLeft(member),
+            // Never seen living: nobody cares.
+            (None, Liveness::Left) | (Some(Liveness::Alive), Liveness::Alive) => return,
+        };
+        self.tell(event);
+    }
+
+    fn note_revival(&mut self, now: Now, id: MemberId, name: std::sync::Arc<str>) {
+        if self.revived.len() >= 1_024 {
+            let oldest = self.revived.iter().min_by_key(|(_, at)| **at).map(|(id, _)| *id);
+            oldest.and_then(|id| self.revived.remove(&id));
+        }
+        self.revived.insert(id, now.mono);
+        let sync = self.sync_metrics();
+        self.heal.begin(now.mono, name, sync);
+    }
+
+    /// Sessions with this member start at once (`S2`): I held it dead within a minute, or joined within ten seconds.
+    pub(super) fn is_quick(&self, now: Now, peer: MemberId) -> bool {
+        self.revived.get(&peer).is_some_and(|&at| at + QUICK_AFTER_REVIVAL > now.mono)
+            || self.joined_at.is_some_and(|at| at + Duration::from_secs(10) > now.mono)
+    }
+
+    /// A verdict of the detector at the known incarnation.
+    pub(super) fn declare(&mut self, now: Now, id: MemberId, liveness: Liveness, hot: bool) {
+        let Some(was) = self.roster.set_liveness(now.mono, id, liveness) else { return };
+        if hot && let Some(claim) = self.accusation_of(id) {
+            self.rumors.put_claim(now, claim, &mut self.rng);
+        }
+        self.member_changed(now, id, Some(was));
+    }
+
+    /// `D7`: my own accusation, spread and told to the accused.
+    pub(super) fn accuse(&mut self, now: Now, id: MemberId, phi: f64) {
+        let Some((incarnation, liveness)) = self.roster.live(id) else { return };
+        if !liveness.is_living() {
+            return;
+        }
+        let accusers = vec![Accuser::new(self.roster.my_id(), phi)];
+        let claim = Claim { id, incarnation, liveness: Liveness::Suspect, accusers };
+        self.handle_suspicion(now, &claim);
+        self.post(id, Message::Claims(vec![claim]), Class::Detector);
+    }
+}

@@ -1,0 +1,64 @@
+//! What a heal cost and brought: from the first member that came back to equal roots, or 30 s.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Gossip;
+use crate::metrics::SyncMetrics;
+use crate::output::{Event, Healed};
+use crate::time::{Mono, Now};
+
+/// A heal is told at the latest after this.
+const HEAL_MAX: Duration = Duration::from_secs(30);
+/// Equal roots count as the end only when nobody has come back for this long.
+const HEAL_QUIET: Duration = Duration::from_secs(1);
+
+/// The heal under way, if any.
+#[derive(Default)]
+pub(super) struct Heal(Option<Running>);
+
+struct Running {
+    since: Mono,
+    last: Mono,
+    members: Vec<Arc<str>>,
+    before: SyncMetrics,
+}
+
+impl Heal {
+    /// A member held dead came back.
+    pub(super) fn begin(&mut self, now: Mono, name: Arc<str>, before: SyncMetrics) {
+        let running =
+            self.0.get_or_insert_with(|| Running { since: now, last: now, members: Vec::new(), before });
+        running.last = now;
+        if !running.members.contains(&name) {
+            running.members.push(name);
+        }
+    }
+
+    /// When it ends at the latest.
+    pub(super) fn deadline(&self) -> Mono {
+        self.0.as_ref().map_or(Mono::FAR, |r| r.since + HEAL_MAX)
+    }
+}
+
+impl Gossip {
+    /// A comparison found both trees equal to a peer's.
+    pub(super) fn note_equal(&mut self, now: Now) {
+        if self.heal.0.as_ref().is_some_and(|r| r.last + HEAL_QUIET <= now.mono) {
+            self.end_heal(now);
+        }
+    }
+
+    pub(super) fn end_heal(&mut self, now: Now) {
+        let Some(running) = self.heal.0.take() else { return };
+        let after = self.sync_metrics();
+        let before = running.before;
+        self.tell(Event::PartitionHealed(Healed {
+            members: running.members,
+            keys_received: after.records_received - before.records_received,
+            keys_sent: after.records_sent - before.records_sent,
+            bytes: after.bytes_sent + after.bytes_received - before.bytes_sent - before.bytes_received,
+            duration_ms: now.mono.since(running.since).as_millis() as u64,
+        }));
+    }
+}
