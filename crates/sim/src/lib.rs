@@ -12,4 +12,4 @@ pub mod stats;
 pub mod world;
 
 pub use network::{Loss, Network};
-pub use world::{Host, World};
+pub use world::{Host, News, Stall, World};
