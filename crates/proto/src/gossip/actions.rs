@@ -145,7 +145,7 @@ impl Gossip {
             Action::SendFrame { stream, message } => self.send_frame(stream, &message),
             Action::Close { stream } => self.ready.push_back(Ready::Close(stream)),
             Action::PullFailed { tree } => {
-                self.join.handle_pull_failed(now, tree, &self.roster, &mut self.rng);
+                self.join.handle_pull_failed(now, tree);
             }
             Action::GaveUp { .. } | Action::SendFailed { .. } => {}
         }

@@ -402,7 +402,7 @@ impl Gossip {
     }
 
     fn handle_page(&mut self, now: Now, from: MemberId, page: &Page) {
-        if self.join.handle_page(now, from, page, &self.roster, &mut self.rng) == Progress::Ignored {
+        if self.join.handle_page(now, from, page, &self.roster) == Progress::Ignored {
             return;
         }
         for record in &page.records {

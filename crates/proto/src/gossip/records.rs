@@ -102,7 +102,7 @@ impl Gossip {
             }
             Merged::Unchanged | Merged::Stale => (false, false),
             Merged::MyName => {
-                self.join.handle_my_name(now, &record, &self.roster, &mut self.rng);
+                self.join.handle_my_name(now, &record, &self.roster);
                 (false, false)
             }
             Merged::Refused(_) => {

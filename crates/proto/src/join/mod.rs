@@ -10,7 +10,7 @@
 //!   later means the same as `Accept`.
 //! - CHALLENGE: [`Join::handle_challenge`], known sender or not.
 //! - WELCOME: [`Join::handle_welcome`] BEFORE its record is merged; then see [`WelcomeVerdict`].
-//! - RECORD with hop [`HOP_REFUSED`] of my own name under another id: [`Join::handle_refusal`]; merge it otherwise as usual.
+//! - RECORD with hop [`HOP_REFUSED`] of my own name under another id: [`Join::handle_refusal`] and nothing else.
 //!   Whenever a merge says `Merged::MyName` (RECORD, PAGE, WELCOME, HELLO): [`Join::handle_my_name`].
 //! - PULL in a datagram from a known member: [`Join::serve_pull`]; each message it returns is one datagram (class `Members`).
 //! - PAGE, in a datagram or from a stream ([`crate::transfer::Delivered::Page`]): [`Join::handle_page`] first; unless
@@ -19,17 +19,33 @@
 //! - The detector's `ContactDue`: [`Join::contact_seed`]; if it returns an address the HELLO is queued and nothing else is due.
 //! - BEATs carry no roots, and nothing is compared, while [`Join::is_joining`].
 
-use std::collections::VecDeque;
-use std::net::SocketAddr;
+mod cookie;
+mod joiner;
+mod names;
+mod pages;
+mod pull;
+mod seeds;
+#[cfg(test)]
+mod tests;
 
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::budget::DATAGRAM_OVERHEAD;
 use crate::config::Config;
-use crate::gossip::Seed;
 use crate::member::{Claim, Generation, Member, MemberId};
 use crate::record::Tree;
 use crate::rng::Rng;
 use crate::roster::Roster;
 use crate::time::{Mono, Now};
-use crate::wire::{Message, Page};
+use crate::wire::{HEADER_BYTES, Message, Page, message_bytes};
+
+use cookie::{Cookies, Gate};
+use names::Names;
+use pages::MemberOrder;
+use pull::{PAGES_PER_PULL, Pull, Source};
+use seeds::Seeds;
 
 /// Hop of the RECORD a newcomer gets instead of WELCOME because its name is taken (`J2`).
 pub const HOP_REFUSED: u8 = 254;
@@ -74,7 +90,8 @@ pub enum Action {
         /// Place to start at.
         cursor: u64,
     },
-    /// The members are known (or I found a cluster): `detector.start`.
+    /// The members are known, or I found a cluster: `detector.start`. Comes again when a founder that lived alone joins, and
+    /// after [`Action::Renew`].
     StartDetector,
     /// 1.2 s and 2 s after the start of the detector (`J1`): `detector.contact` with each partner.
     ContactPartners,
@@ -188,23 +205,97 @@ pub struct JoinMetrics {
     pub pulls_given_up: u64,
 }
 
+/// Bytes of a CHALLENGE message.
+const CHALLENGE_BYTES: usize = 11;
+/// A HELLO can be answered for this long.
+const PENDING_FOR: Duration = Duration::from_secs(10);
+
+/// Why a HELLO was sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Why {
+    /// To a seed.
+    Seed,
+    /// To the member whose lists I pull.
+    Source,
+    /// To a member that did not know me (`J3`).
+    Readmit,
+}
+
+/// A HELLO under way, by the address it went to.
+struct Pending {
+    at: Mono,
+    why: Why,
+    spread: bool,
+    /// CHALLENGEs answered since.
+    answers: u8,
+    cookie: Option<(u64, Mono)>,
+    /// The seed's address, where it answers from another.
+    target: SocketAddr,
+}
+
 /// The part.
 pub struct Join {
     phase: Phase,
     actions: VecDeque<Action>,
     metrics: JoinMetrics,
+    join_timeout: Duration,
+    contact_period: Duration,
+    room_bytes: usize,
+    /// Header, seal, IP and UDP of one datagram.
+    overhead_bytes: usize,
+    cookies: Cookies,
+    gate: Gate,
+    seeds: Seeds,
+    names: Names,
+    order: MemberOrder,
+    pending: BTreeMap<SocketAddr, Pending>,
+    hello_since: Mono,
+    /// The member becomes a founder.
+    found_at: Mono,
+    /// [`Action::Ended`] is due at the latest, if `end_due`.
+    end_at: Mono,
+    end_due: bool,
+    knock_at: Mono,
+    knock_gap: Duration,
+    /// A PING that follows a HELLO to a silent seed.
+    ping: Option<(Mono, SocketAddr)>,
+    pull: Option<Pull>,
+    /// Named in the WELCOME.
+    peers: Vec<(MemberId, SocketAddr)>,
+    welcomed_by: Option<Source>,
+    contacts: [Mono; 2],
 }
 
 impl Join {
     /// A member that has not begun to join. Draws the secret of its cookies.
     pub fn new(config: &Config, now: Now, rng: &mut Rng) -> Join {
-        let _ = (config, now, rng);
-        Join { phase: Phase::Idle, actions: VecDeque::new(), metrics: JoinMetrics::default() }
-    }
-
-    /// Joins by these seeds (`J1`), or replaces the seeds knocked at; [`Action::Ended`] follows once.
-    pub fn start(&mut self, now: Now, seeds: Vec<Seed>, roster: &Roster, rng: &mut Rng) {
-        let _ = (now, seeds, roster, rng);
+        let gap = config.detector.probe_round_max.min(config.join_timeout / (names::QUESTIONS + 2));
+        Join {
+            phase: Phase::Idle,
+            actions: VecDeque::new(),
+            metrics: JoinMetrics::default(),
+            join_timeout: config.join_timeout,
+            contact_period: config.detector.contact_period,
+            room_bytes: config.room(),
+            overhead_bytes: HEADER_BYTES + config.seal_bytes + DATAGRAM_OVERHEAD,
+            cookies: Cookies::new(rng),
+            gate: Gate::new(config.bytes_per_second_max, now.mono),
+            seeds: Seeds::new(),
+            names: Names::new(gap),
+            order: MemberOrder::new(),
+            pending: BTreeMap::new(),
+            hello_since: now.mono,
+            found_at: Mono::FAR,
+            end_at: Mono::FAR,
+            end_due: false,
+            knock_at: Mono::FAR,
+            knock_gap: Duration::ZERO,
+            ping: None,
+            pull: None,
+            peers: Vec::new(),
+            welcomed_by: None,
+            contacts: [Mono::FAR; 2],
+        }
     }
 
     /// Phase.
@@ -217,24 +308,24 @@ impl Join {
         matches!(self.phase, Phase::Hello | Phase::PullingMembers | Phase::PullingEntries)
     }
 
-    /// A datagram with my own id came from this address: it is mine, and no seed.
-    pub fn handle_own(&mut self, now: Now, from: SocketAddr, roster: &Roster, rng: &mut Rng) {
-        let _ = (now, from, roster, rng);
-    }
-
-    /// Something authentic came from this id, known or not: ends name probes of it (`J2`).
-    pub fn handle_heard(&mut self, now: Now, from: MemberId) {
-        let _ = (now, from);
-    }
-
     /// The CHALLENGE that an unknown sender's datagram is answered with (`J3`), to its source address; none while I join or
     /// over the limits of `J6`.
     pub fn challenge(&mut self, now: Now, source: SocketAddr, id: MemberId) -> Option<Message> {
-        let _ = (now, source, id);
-        None
+        let silent = self.is_joining() || self.phase == Phase::Stopped;
+        if silent { None } else { self.challenge_message(now.mono, source, id) }
     }
 
-    /// A HELLO (`J2`, `J6`).
+    fn challenge_message(&mut self, now: Mono, to: SocketAddr, id: MemberId) -> Option<Message> {
+        if !self.gate.pass(now, CHALLENGE_BYTES + self.overhead_bytes, true) {
+            self.metrics.held_back += 1;
+            return None;
+        }
+        self.metrics.challenges_sent += 1;
+        Some(Message::Challenge { cookie: self.cookies.issue(now, to, id) })
+    }
+
+    /// A HELLO (`J2`, `J6`): without a cookie of mine for the address and id in its record, nothing of it is used and a
+    /// CHALLENGE goes to that address.
     pub fn handle_hello(
         &mut self,
         now: Now,
@@ -244,50 +335,42 @@ impl Join {
         roster: &Roster,
         rng: &mut Rng,
     ) -> HelloVerdict {
-        let _ = (now, cookie, spread, member, roster, rng);
-        HelloVerdict::Drop
+        if self.phase == Phase::Stopped || member.id() == roster.my_id() || member.id() == MemberId::NONE {
+            return HelloVerdict::Drop;
+        }
+        if !self.cookies.check(now.mono, cookie, member.address(), member.id()) {
+            self.metrics.cookies_refused += u64::from(cookie != 0);
+            let challenge = self.challenge_message(now.mono, member.address(), member.id());
+            return challenge.map_or(HelloVerdict::Drop, |message| HelloVerdict::Reply { message });
+        }
+        let Some(owner) = roster.by_name(member.name()).filter(|owner| owner.id() != member.id()) else {
+            return HelloVerdict::Accept { spread };
+        };
+        let run = |m: &Member| (m.profile.generation, m.id());
+        if owner.id() == roster.my_id() || run(member) < run(&owner) {
+            return HelloVerdict::Reply { message: names::refusal(&owner) };
+        }
+        if owner.liveness.is_living() && owner.address() != member.address() {
+            self.probe_owner(now.mono, member, spread, owner, rng);
+            return HelloVerdict::Drop;
+        }
+        HelloVerdict::Accept { spread }
     }
 
     /// The WELCOME for an accepted newcomer; none above B/4 (`J6`): it asks again.
     pub fn welcome(&mut self, now: Now, to: MemberId, roster: &Roster, rng: &mut Rng) -> Option<Message> {
-        let _ = (now, to, roster, rng);
-        None
-    }
-
-    /// A CHALLENGE: answers with HELLO if I had sent something there, or if it comes from a known member (`J3`).
-    pub fn handle_challenge(
-        &mut self,
-        now: Now,
-        from: SocketAddr,
-        sender: MemberId,
-        cookie: u64,
-        roster: &Roster,
-    ) {
-        let _ = (now, from, sender, cookie, roster);
-    }
-
-    /// A WELCOME, before its record is merged.
-    pub fn handle_welcome(
-        &mut self,
-        now: Now,
-        from: SocketAddr,
-        member: &Member,
-        peers: &[(MemberId, SocketAddr)],
-        roster: &Roster,
-        rng: &mut Rng,
-    ) -> WelcomeVerdict {
-        let _ = (now, from, member, peers, roster, rng);
-        WelcomeVerdict::Ignored
-    }
-
-    /// A RECORD with hop [`HOP_REFUSED`] of my own name under another id.
-    pub fn handle_refusal(&mut self, now: Now, from: SocketAddr, record: &Member, roster: &Roster) {
-        let _ = (now, from, record, roster);
-    }
-
-    /// A record of my own name wins over mine (`Merged::MyName`): probe its address (`J2`).
-    pub fn handle_my_name(&mut self, now: Now, record: &Member, roster: &Roster, rng: &mut Rng) {
-        let _ = (now, record, roster, rng);
+        let member = roster.me();
+        let ids = roster.pick(rng, 6, |id| id != to && roster.is_alive(id));
+        let peers: Vec<(MemberId, SocketAddr)> =
+            ids.into_iter().filter_map(|id| Some((id, roster.profile(id)?.address))).collect();
+        let message = Message::Welcome { member, peers };
+        let bytes = message_bytes(&message) + self.overhead_bytes;
+        if !self.gate.pass(now.mono, bytes, false) {
+            self.metrics.held_back += 1;
+            return None;
+        }
+        self.metrics.welcomes_sent += 1;
+        Some(message)
     }
 
     /// PAGEs for a PULL of the members that came in a datagram: at most 8, each fits one datagram, together (with headers
@@ -301,8 +384,20 @@ impl Join {
         roster: &Roster,
         claim_of: &dyn Fn(MemberId) -> Option<Claim>,
     ) -> Vec<Message> {
-        let _ = (now, tree, cursor, allowance_bytes, roster, claim_of);
-        Vec::new()
+        let (mut pages, mut from, mut left) = (Vec::new(), cursor, allowance_bytes);
+        while tree == Tree::Members && pages.len() < PAGES_PER_PULL {
+            let (page, bytes) = self.order.page(now.mono, from, self.room_bytes, roster, claim_of);
+            let Some(rest) = left.checked_sub(bytes + self.overhead_bytes) else { break };
+            left = rest;
+            from = page.next;
+            let last = page.last;
+            pages.push(Message::Page(page));
+            if last {
+                break;
+            }
+        }
+        self.metrics.pages_sent += pages.len() as u64;
+        pages
     }
 
     /// One page of living members in order of place, its message at most `bytes_max` long; for `transfer::Source::page`.
@@ -314,50 +409,7 @@ impl Join {
         roster: &Roster,
         claim_of: &dyn Fn(MemberId) -> Option<Claim>,
     ) -> Page {
-        let _ = (now, bytes_max, roster, claim_of);
-        Page {
-            tree: Tree::Members,
-            from,
-            next: u64::MAX,
-            last: true,
-            records: Vec::new(),
-            claims: Vec::new(),
-        }
-    }
-
-    /// A PAGE, from a datagram or a stream.
-    pub fn handle_page(
-        &mut self,
-        now: Now,
-        from: MemberId,
-        page: &Page,
-        roster: &Roster,
-        rng: &mut Rng,
-    ) -> Progress {
-        let _ = (now, from, page, roster, rng);
-        Progress::Ignored
-    }
-
-    /// A PULL over a stream was refused or broke.
-    pub fn handle_pull_failed(&mut self, now: Now, tree: Tree, roster: &Roster, rng: &mut Rng) {
-        let _ = (now, tree, roster, rng);
-    }
-
-    /// `J4`: queues a HELLO to a seed address that belongs to no living member, with probability 1/4, always if nobody else
-    /// lives. Returns the address.
-    pub fn contact_seed(&mut self, now: Now, roster: &Roster, rng: &mut Rng) -> Option<SocketAddr> {
-        let _ = (now, roster, rng);
-        None
-    }
-
-    /// When [`Join::handle_timeout`] is due.
-    pub fn deadline(&self) -> Mono {
-        Mono::FAR
-    }
-
-    /// Does all that is due.
-    pub fn handle_timeout(&mut self, now: Now, roster: &Roster, rng: &mut Rng) {
-        let _ = (now, roster, rng);
+        self.order.page(now.mono, from, bytes_max, roster, claim_of).0
     }
 
     /// Next action.

@@ -10,10 +10,15 @@
 //! - MAIL or ANSWER over the datagram limit, HEARD (`S7`): [`Transfer::send`].
 //! - [`Action::SendFrame`]: encode as one frame, `Output::Send`; at most one is under way per stream.
 
-use std::collections::VecDeque;
-use std::net::SocketAddr;
+mod serve;
+mod stream;
+#[cfg(test)]
+mod tests;
 
-use crate::budget::Budget;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use crate::config::Config;
 use crate::member::MemberId;
 use crate::output::StreamId;
@@ -21,6 +26,9 @@ use crate::record::{Record, RumorId, Tree};
 use crate::roster::Roster;
 use crate::time::{Mono, Now};
 use crate::wire::{Message, Page};
+
+use serve::{PAGE_BYTES, PullRate};
+use stream::{Out, Stream};
 
 /// What streams are served from: the hall implements it over store, rumors and join.
 pub trait Source {
@@ -115,68 +123,308 @@ pub struct TransferMetrics {
     pub dropped: u64,
 }
 
+/// Streams opened by me, and accepted.
+const OPENED_MAX: usize = 64;
+const ACCEPTED_MAX: usize = 256;
+/// Large records under way, each direction (`R6`).
+const RECORDS_MAX: usize = 4;
+/// PULLs served at once.
+const PULLS_OUT_MAX: usize = 4;
+/// Messages waiting on one stream.
+const QUEUE_MAX: usize = 32;
+/// Idle time after which I close what I opened; the other side waits half as long again, so that closes do not cross.
+const IDLE: Duration = Duration::from_secs(10);
+const IDLE_ACCEPTED: Duration = Duration::from_secs(15);
+/// A stream that is not connected by then is given up.
+const OPENING: Duration = Duration::from_secs(5);
+/// No frame for so long where one was asked for: the stream counts as broken.
+const STALL: Duration = Duration::from_secs(60);
+/// Wait before another announcer is asked; before the only one is asked again after BUSY.
+const RETRY: Duration = Duration::from_millis(250);
+const RETRY_BUSY: Duration = Duration::from_secs(1);
+/// Announcers remembered per record, the latest last.
+const ANNOUNCERS_MAX: usize = 4;
+/// Points after which a record is given up: a broken stream costs ten, BUSY one.
+const STRIKES_MAX: u32 = 60;
+const STRIKES_BROKEN: u32 = 10;
+
+/// A large record I lack.
+struct Want {
+    announcers: Vec<MemberId>,
+    asked_last: Option<MemberId>,
+    /// On which stream it was asked for.
+    stream: Option<StreamId>,
+    /// Next try, while not asked.
+    at: Mono,
+    strikes: u32,
+}
+
 /// The part.
 pub struct Transfer {
     actions: VecDeque<Action>,
     metrics: TransferMetrics,
+    wants_max: usize,
+    page_bytes_max: usize,
+    next_stream: u64,
+    streams: BTreeMap<StreamId, Stream>,
+    by_address: BTreeMap<SocketAddr, StreamId>,
+    wants: BTreeMap<RumorId, Want>,
+    pulls: BTreeMap<Tree, StreamId>,
+    /// Streams that may have something to send.
+    ready: BTreeSet<StreamId>,
+    /// Streams that wait for tokens, and until when.
+    blocked: BTreeSet<StreamId>,
+    wake_at: Mono,
+    pull_rate: PullRate,
 }
 
 impl Transfer {
     /// No streams.
     pub fn new(config: &Config, now: Now) -> Transfer {
-        let _ = (config, now);
-        Transfer { actions: VecDeque::new(), metrics: TransferMetrics::default() }
+        Transfer {
+            actions: VecDeque::new(),
+            metrics: TransferMetrics::default(),
+            wants_max: config.limits.wants_max,
+            page_bytes_max: PAGE_BYTES.min(config.frame_bytes_max() / 2),
+            next_stream: 2,
+            streams: BTreeMap::new(),
+            by_address: BTreeMap::new(),
+            wants: BTreeMap::new(),
+            pulls: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            blocked: BTreeSet::new(),
+            wake_at: Mono::FAR,
+            pull_rate: PullRate::new(now.mono),
+        }
     }
 
-    /// A member announced a record that is too large for datagrams and that I lack (`R6`).
+    /// A member announced a record that is too large for datagrams and that I lack (`R6`). Beyond `wants_max` records
+    /// nothing happens: anti-entropy brings them.
     pub fn handle_announced(&mut self, now: Now, from: MemberId, id: RumorId, roster: &Roster) {
-        let _ = (now, from, id, roster);
+        if !self.wants.contains_key(&id) && self.wants.len() >= self.wants_max {
+            self.metrics.dropped += 1;
+            return;
+        }
+        let at = now.mono;
+        let want = self.wants.entry(id).or_insert(Want {
+            announcers: Vec::new(),
+            asked_last: None,
+            stream: None,
+            at,
+            strikes: 0,
+        });
+        if !want.announcers.contains(&from) {
+            want.strikes = 0;
+        }
+        want.announcers.retain(|&a| a != from);
+        if want.announcers.len() >= ANNOUNCERS_MAX {
+            want.announcers.remove(0);
+        }
+        want.announcers.push(from);
+        self.start_wants(now.mono, roster);
     }
 
     /// A record came by any way: its transfer ends.
     pub fn handle_arrived(&mut self, now: Now, id: RumorId, roster: &Roster) {
-        let _ = (now, id, roster);
+        if let Some(want) = self.wants.remove(&id) {
+            if let Some(s) = want.stream.and_then(|s| self.streams.get_mut(&s)) {
+                s.asked.remove(&id);
+            }
+            self.start_wants(now.mono, roster);
+        }
     }
 
     /// Is a transfer of this record wanted or under way?
     pub fn is_wanted(&self, id: RumorId) -> bool {
-        let _ = id;
-        false
+        self.wants.contains_key(&id)
+    }
+
+    /// Asks for records whose time has come, as long as fewer than four are under way.
+    fn start_wants(&mut self, now: Mono, roster: &Roster) {
+        let mut under_way = self.wants.values().filter(|w| w.stream.is_some()).count();
+        if under_way >= RECORDS_MAX {
+            return;
+        }
+        let mut due: Vec<(Mono, RumorId)> = self
+            .wants
+            .iter()
+            .filter(|(_, w)| w.stream.is_none() && w.at <= now)
+            .map(|(id, w)| (w.at, *id))
+            .collect();
+        due.sort_unstable();
+        for (_, id) in due {
+            if under_way >= RECORDS_MAX {
+                break;
+            }
+            under_way += usize::from(self.start_want(now, id, roster));
+        }
+    }
+
+    fn start_want(&mut self, now: Mono, id: RumorId, roster: &Roster) -> bool {
+        let Some(want) = self.wants.get_mut(&id) else { return false };
+        want.announcers.retain(|&a| roster.is_living(a));
+        let other = want.announcers.iter().rev().find(|a| want.asked_last != Some(**a));
+        let Some(&from) = other.or(want.announcers.last()) else {
+            self.give_up(id);
+            return false;
+        };
+        let address = roster.profile(from).map(|p| p.address);
+        let stream = address.and_then(|a| self.stream_to(now, a));
+        let Some(want) = self.wants.get_mut(&id) else { return false };
+        want.asked_last = Some(from);
+        let Some((stream, s)) = stream.and_then(|s| Some((s, self.streams.get_mut(&s)?))) else {
+            self.strike(now, id, STRIKES_BROKEN);
+            return false;
+        };
+        want.stream = Some(stream);
+        s.asked.insert(id);
+        s.touch(now);
+        s.out.push_back(Out::Control(Message::Want { repair: false, large: true, ids: vec![id] }));
+        self.ready.insert(stream);
+        true
+    }
+
+    /// A try failed: another announcer after a while, or none.
+    fn strike(&mut self, now: Mono, id: RumorId, strikes: u32) {
+        let Some(want) = self.wants.get_mut(&id) else { return };
+        let busy_alone = strikes < STRIKES_BROKEN && want.announcers.len() < 2;
+        want.stream = None;
+        want.at = now + if busy_alone { RETRY_BUSY } else { RETRY };
+        want.strikes += strikes;
+        if want.strikes >= STRIKES_MAX {
+            self.give_up(id);
+        }
+    }
+
+    fn give_up(&mut self, id: RumorId) {
+        self.wants.remove(&id);
+        self.metrics.given_up += 1;
+        self.actions.push_back(Action::GaveUp { id });
     }
 
     /// PULL over a stream, from this place to the end; replaces one of the same tree.
     pub fn pull(&mut self, now: Now, tree: Tree, to: MemberId, address: SocketAddr, cursor: u64) {
-        let _ = (now, tree, to, address, cursor);
+        let _ = to;
+        self.pulls.remove(&tree);
+        let stream = self.stream_to(now.mono, address);
+        match stream.and_then(|s| Some((s, self.streams.get_mut(&s)?))) {
+            Some((stream, s)) => {
+                s.touch(now.mono);
+                s.out.push_back(Out::Control(Message::Pull { tree, cursor }));
+                self.pulls.insert(tree, stream);
+                self.ready.insert(stream);
+            }
+            None => self.actions.push_back(Action::PullFailed { tree }),
+        }
     }
 
-    /// Sends a message over a stream to a known member.
+    /// Sends a message over a stream to a known member, as the budget for entries allows; [`Action::SendFailed`] if that is
+    /// not possible.
     pub fn send(&mut self, now: Now, to: MemberId, message: Message, roster: &Roster) {
-        let _ = (now, to, message, roster);
+        let address = roster.profile(to).map(|p| p.address);
+        let stream = address.and_then(|a| self.stream_to(now.mono, a));
+        let stream = stream.and_then(|s| Some((s, self.streams.get_mut(&s)?)));
+        match stream.filter(|(_, s)| s.out.len() < QUEUE_MAX) {
+            Some((stream, s)) => {
+                s.touch(now.mono);
+                s.out.push_back(Out::Push { to, message });
+                self.ready.insert(stream);
+            }
+            None => self.actions.push_back(Action::SendFailed { to, message }),
+        }
+    }
+
+    /// The one stream of mine to this address, opened if need be; none if the table is full of busy ones.
+    fn stream_to(&mut self, now: Mono, address: SocketAddr) -> Option<StreamId> {
+        if let Some(&stream) = self.by_address.get(&address) {
+            return Some(stream);
+        }
+        if self.by_address.len() >= OPENED_MAX {
+            let pulls = &self.pulls;
+            let idle = self
+                .streams
+                .iter()
+                .filter(|(id, s)| s.mine && s.is_idle() && !pulls.values().any(|p| p == *id));
+            let oldest = idle.min_by_key(|(_, s)| s.active_at).map(|(id, _)| *id)?;
+            self.remove(oldest);
+            self.actions.push_back(Action::Close { stream: oldest });
+        }
+        let stream = StreamId(self.next_stream);
+        self.next_stream += 2;
+        self.streams.insert(stream, Stream::new(now, address, true));
+        self.by_address.insert(address, stream);
+        self.metrics.streams_opened += 1;
+        self.actions.push_back(Action::Open { stream, to: address });
+        Some(stream)
+    }
+
+    fn remove(&mut self, stream: StreamId) -> Option<Stream> {
+        let s = self.streams.remove(&stream)?;
+        self.ready.remove(&stream);
+        self.blocked.remove(&stream);
+        if s.mine {
+            self.by_address.remove(&s.address);
+        }
+        Some(s)
     }
 
     /// A stream of mine is connected.
     pub fn handle_opened(&mut self, now: Now, stream: StreamId) {
-        let _ = (now, stream);
+        if let Some(s) = self.streams.get_mut(&stream) {
+            s.open = true;
+            s.active_at = now.mono;
+            self.ready.insert(stream);
+        }
     }
 
     /// The host accepted a stream.
     pub fn handle_accepted(&mut self, now: Now, stream: StreamId, from: SocketAddr) {
-        let _ = (now, stream, from);
+        let accepted = self.streams.values().filter(|s| !s.mine).count();
+        if accepted >= ACCEPTED_MAX || self.streams.contains_key(&stream) {
+            self.metrics.streams_refused += 1;
+            self.actions.push_back(Action::Close { stream });
+            return;
+        }
+        self.metrics.streams_accepted += 1;
+        self.streams.insert(stream, Stream::new(now.mono, from, false));
     }
 
     /// The frame under way has left.
     pub fn handle_writable(&mut self, now: Now, stream: StreamId) {
-        let _ = (now, stream);
+        if let Some(s) = self.streams.get_mut(&stream) {
+            s.in_flight = false;
+            s.sending_record = false;
+            s.active_at = now.mono;
+            self.ready.insert(stream);
+        }
     }
 
     /// The stream is gone.
     pub fn handle_closed(&mut self, now: Now, stream: StreamId, roster: &Roster) {
-        let _ = (now, stream, roster);
+        let Some(s) = self.remove(stream) else { return };
+        for id in s.asked {
+            self.strike(now.mono, id, STRIKES_BROKEN);
+        }
+        let failed: Vec<Tree> = self.pulls.iter().filter(|(_, p)| **p == stream).map(|(t, _)| *t).collect();
+        for tree in failed {
+            self.pulls.remove(&tree);
+            self.actions.push_back(Action::PullFailed { tree });
+        }
+        for out in s.out {
+            if let Out::Push { to, message } = out {
+                self.actions.push_back(Action::SendFailed { to, message });
+            }
+        }
+        self.start_wants(now.mono, roster);
     }
 
     /// Closes a stream whose frame was malformed or came from an unknown member.
     pub fn refuse(&mut self, now: Now, stream: StreamId, roster: &Roster) {
-        let _ = (now, stream, roster);
+        if self.streams.contains_key(&stream) {
+            self.metrics.streams_refused += 1;
+            self.actions.push_back(Action::Close { stream });
+            self.handle_closed(now, stream, roster);
+        }
     }
 
     /// A message of a frame from a known member.
@@ -188,24 +436,121 @@ impl Transfer {
         message: Message,
         roster: &Roster,
     ) -> Delivered {
-        let _ = (now, stream, from, roster);
-        Delivered::Message(message)
+        let records_out: usize = self.streams.values().map(Stream::records_out).sum();
+        let pulls_out = self.streams.values().filter(|s| s.pull_out.is_some()).count();
+        let Some(s) = self.streams.get_mut(&stream) else {
+            self.metrics.dropped += 1;
+            return Delivered::Nothing;
+        };
+        if *s.peer.get_or_insert(from) != from {
+            self.refuse(now, stream, roster);
+            return Delivered::Nothing;
+        }
+        s.active_at = now.mono;
+        match message {
+            Message::Want { ids, .. } => {
+                let mut room = RECORDS_MAX.saturating_sub(records_out);
+                for id in ids {
+                    if s.out.len() >= QUEUE_MAX {
+                        self.metrics.dropped += 1;
+                    } else if room > 0 {
+                        room -= 1;
+                        s.out.push_back(Out::Record(id));
+                    } else {
+                        s.out.push_back(Out::Control(Message::Busy { tree: None, id: Some(id) }));
+                        self.metrics.busy_sent += 1;
+                    }
+                }
+                self.ready.insert(stream);
+            }
+            Message::Pull { tree, cursor } => {
+                if pulls_out < PULLS_OUT_MAX || s.pull_out.is_some() {
+                    s.pull_out = Some((tree, cursor));
+                } else if s.out.len() < QUEUE_MAX {
+                    s.out.push_back(Out::Control(Message::Busy { tree: Some(tree), id: None }));
+                    self.metrics.busy_sent += 1;
+                }
+                self.ready.insert(stream);
+            }
+            Message::Record { hop, record } => {
+                let hasher = roster.hasher();
+                let id = match &record {
+                    Record::Entry(e) => hasher.entry_rumor(e),
+                    Record::Member(m) => hasher.member_rumor(&m.profile),
+                };
+                if s.asked.remove(&id) {
+                    self.wants.remove(&id);
+                    self.metrics.records_received += 1;
+                    self.start_wants(now.mono, roster);
+                    return Delivered::Record { hop, record };
+                }
+                self.metrics.dropped += 1;
+            }
+            Message::Page(page) if self.pulls.get(&page.tree) == Some(&stream) => {
+                if page.last {
+                    self.pulls.remove(&page.tree);
+                }
+                self.metrics.pages_received += 1;
+                return Delivered::Page(page);
+            }
+            Message::Busy { tree: Some(tree), .. } if self.pulls.get(&tree) == Some(&stream) => {
+                self.pulls.remove(&tree);
+                self.actions.push_back(Action::PullFailed { tree });
+            }
+            Message::Busy { id: Some(id), .. } if s.asked.remove(&id) => {
+                self.strike(now.mono, id, 1);
+                self.start_wants(now.mono, roster);
+            }
+            Message::Mail { .. }
+            | Message::Answer { .. }
+            | Message::Done { .. }
+            | Message::Heard { .. }
+            | Message::Claims(_) => return Delivered::Message(message),
+            _ => self.metrics.dropped += 1,
+        }
+        Delivered::Nothing
+    }
+
+    fn due_at(&self, id: StreamId, s: &Stream) -> Mono {
+        let waits = !s.asked.is_empty() || self.pulls.values().any(|p| *p == id);
+        let wait = if !s.open {
+            OPENING
+        } else if waits || s.in_flight {
+            STALL
+        } else if !s.is_idle() {
+            return Mono::FAR;
+        } else if s.mine {
+            IDLE
+        } else {
+            IDLE_ACCEPTED
+        };
+        s.active_at + wait
     }
 
     /// When [`Transfer::handle_timeout`] is due.
     pub fn deadline(&self) -> Mono {
-        Mono::FAR
+        let streams = self.streams.iter().map(|(id, s)| self.due_at(*id, s)).min().unwrap_or(Mono::FAR);
+        let under_way = self.wants.values().filter(|w| w.stream.is_some()).count();
+        let waiting = self.wants.values().filter(|w| w.stream.is_none() && under_way < RECORDS_MAX);
+        let wants = waiting.map(|w| w.at).min().unwrap_or(Mono::FAR);
+        let wake = if self.blocked.is_empty() { Mono::FAR } else { self.wake_at };
+        streams.min(wants).min(wake)
     }
 
     /// Does all that is due: retries, idle streams, tokens.
     pub fn handle_timeout(&mut self, now: Now, roster: &Roster) {
-        let _ = (now, roster);
-    }
-
-    /// Next action. Records served are charged to `Class::Entries` or `Members`, pages to the part's own 10 MB/s.
-    pub fn poll_action(&mut self, now: Now, budget: &mut Budget, source: &mut dyn Source) -> Option<Action> {
-        let _ = (now, budget, source);
-        self.actions.pop_front()
+        if self.wake_at <= now.mono {
+            self.wake_at = Mono::FAR;
+            self.ready.append(&mut self.blocked);
+        }
+        let streams = self.streams.iter();
+        let due: Vec<StreamId> =
+            streams.filter(|(id, s)| self.due_at(**id, s) <= now.mono).map(|(id, _)| *id).collect();
+        for stream in due {
+            self.actions.push_back(Action::Close { stream });
+            self.handle_closed(now, stream, roster);
+        }
+        self.start_wants(now.mono, roster);
     }
 
     /// Counters.

@@ -1,0 +1,68 @@
+//! The targets over seeded inputs, and the canary that must fail.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use hearsay_fuzz::harness::{attempt, hunt, setting};
+use hearsay_fuzz::targets::{TARGETS, Target, canary, datagrams, decode_datagram};
+
+fn hold(name: &str) {
+    let target: &Target = TARGETS.iter().find(|t| t.name == name).unwrap();
+    let cases = u64::from(target.cases) * setting("HEARSAY_FUZZ_CASES", 1);
+    let cases = u32::try_from(cases).unwrap();
+    if let Err(failure) = hunt(target.run, target.make, setting("HEARSAY_FUZZ_SEED", 1), cases) {
+        panic!("{name}: {failure:?}");
+    }
+}
+
+#[test]
+fn decoding_any_datagram_is_total_and_canonical() {
+    hold("decode_datagram");
+}
+
+#[test]
+fn decoding_any_frame_is_total_and_canonical() {
+    hold("decode_frame");
+}
+
+#[test]
+fn arbitrary_messages_survive_the_way() {
+    hold("round_trip");
+}
+
+#[test]
+fn a_member_survives_any_inputs() {
+    hold("gossip_inputs");
+}
+
+#[test]
+fn two_members_survive_any_network() {
+    hold("gossip_pair");
+}
+
+#[test]
+fn the_harness_finds_the_planted_bug_and_cuts_it_down() {
+    let failure = hunt(canary, datagrams, 1, 2_000).unwrap_err();
+    assert!(failure.input.len() <= 16, "{failure:?}");
+    assert!(failure.message.contains("out of range"), "{failure:?}");
+    assert_eq!(attempt(canary, &failure.input), Err(failure.message.clone()), "a failure repeats");
+    assert_eq!(attempt(decode_datagram, &failure.input), Ok(()), "the real decoder has no such bug");
+    assert_eq!(hunt(canary, datagrams, 1, 2_000).unwrap_err(), failure, "equal seeds find equal failures");
+}
+
+#[test]
+fn inputs_are_neither_all_valid_nor_all_refused() {
+    use hearsay_fuzz::maker::Maker;
+    use hearsay_proto::wire::{DecodeError, Framing, Limits, decode};
+    let mut valid = 0;
+    let mut causes = std::collections::BTreeSet::new();
+    for seed in 0..60_000 {
+        let bytes = datagrams(&mut Maker::new(seed));
+        match decode(&bytes, &Limits { value_bytes_max: 800 }, Framing::Datagram) {
+            Ok(_) => valid += 1,
+            Err(error) => _ = causes.insert(error),
+        }
+    }
+    assert!((15_000..45_000).contains(&valid), "{valid}");
+    let missed: Vec<_> = DecodeError::ALL.iter().filter(|e| !causes.contains(e)).collect();
+    assert!(missed.iter().all(|e| matches!(e, DecodeError::Messages)), "{missed:?}");
+}

@@ -1,0 +1,233 @@
+//! The seeds: which addresses, which of them are mine, which fail (`J1`, `J4`, `J6`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::gossip::Seed;
+use crate::member::MemberId;
+use crate::rng::Rng;
+use crate::roster::Roster;
+use crate::time::Mono;
+
+/// Addresses of all seeds together; further ones are left out.
+const TARGETS_MAX: usize = 256;
+/// Failures of one seed are reported at first, then after this time, doubling.
+const REPORT_GAP: Duration = Duration::from_secs(30);
+const REPORT_GAP_MAX: Duration = Duration::from_secs(3_600);
+
+const NO_ANSWER: &str = "no answer";
+const UNREACHABLE: &str = "advertised address unreachable";
+
+struct Target {
+    address: SocketAddr,
+    tries: u32,
+    /// It has sent a CHALLENGE since its last WELCOME.
+    challenged: bool,
+    /// Who answered there, possibly under another address.
+    answered_by: Option<MemberId>,
+}
+
+/// When a failing seed is reported again.
+struct Episode {
+    report_at: Mono,
+    gap: Duration,
+}
+
+struct Host {
+    name: String,
+    unresolved: bool,
+    targets: Vec<Target>,
+    /// First HELLO since the last answer or verdict.
+    tried_at: Option<Mono>,
+}
+
+/// A seed that failed: its name and why.
+pub(super) type Failure = (String, String);
+
+/// All seeds.
+pub(super) struct Seeds {
+    hosts: Vec<Host>,
+    own: BTreeSet<SocketAddr>,
+    episodes: BTreeMap<String, Episode>,
+}
+
+impl Seeds {
+    pub(super) fn new() -> Seeds {
+        Seeds { hosts: Vec::new(), own: BTreeSet::new(), episodes: BTreeMap::new() }
+    }
+
+    /// Replaces the list. Returns unresolved seeds to report, and whether there is an address that was not there before.
+    pub(super) fn replace(&mut self, now: Mono, seeds: Vec<Seed>) -> (Vec<Failure>, bool) {
+        let old: Vec<Host> = std::mem::take(&mut self.hosts);
+        let mut old_targets: BTreeMap<SocketAddr, Target> = BTreeMap::new();
+        let mut tried: BTreeMap<String, Mono> = BTreeMap::new();
+        for host in old {
+            tried.extend(host.tried_at.map(|at| (host.name, at)));
+            old_targets.extend(host.targets.into_iter().map(|t| (t.address, t)));
+        }
+        let (mut failures, mut fresh, mut room) = (Vec::new(), false, TARGETS_MAX);
+        for seed in seeds.into_iter().take(TARGETS_MAX) {
+            let tried_at = tried.get(&seed.name).copied();
+            let mut host = Host { name: seed.name, unresolved: false, targets: Vec::new(), tried_at };
+            let addresses = match seed.addresses {
+                Ok(addresses) if addresses.is_empty() => Err("no addresses".to_owned()),
+                other => other,
+            };
+            match addresses {
+                Ok(addresses) => {
+                    for address in addresses {
+                        if room == 0 || host.targets.iter().any(|t| t.address == address) {
+                            continue;
+                        }
+                        room -= 1;
+                        fresh |= !old_targets.contains_key(&address);
+                        let new = Target { address, tries: 0, challenged: false, answered_by: None };
+                        host.targets.push(old_targets.remove(&address).unwrap_or(new));
+                    }
+                }
+                Err(error) => {
+                    host.unresolved = true;
+                    host.tried_at = None;
+                    failures.extend(self.report(now, &host.name, &error));
+                }
+            }
+            self.hosts.push(host);
+        }
+        let hosts = &self.hosts;
+        self.episodes.retain(|name, _| hosts.iter().any(|h| h.name == *name));
+        (failures, fresh)
+    }
+
+    fn report(&mut self, now: Mono, name: &str, error: &str) -> Option<Failure> {
+        match self.episodes.get_mut(name) {
+            Some(episode) if now < episode.report_at => return None,
+            Some(episode) => {
+                episode.report_at = now + episode.gap;
+                episode.gap = (episode.gap * 2).min(REPORT_GAP_MAX);
+            }
+            None => {
+                let episode = Episode { report_at: now + REPORT_GAP, gap: REPORT_GAP * 2 };
+                self.episodes.insert(name.to_owned(), episode);
+            }
+        }
+        Some((name.to_owned(), error.to_owned()))
+    }
+
+    /// This address is mine. False if it is no seed's, or was known to be mine.
+    pub(super) fn mark_own(&mut self, address: SocketAddr) -> bool {
+        if self.own.len() >= TARGETS_MAX || self.find(address).is_none() || !self.own.insert(address) {
+            return false;
+        }
+        for host in &mut self.hosts {
+            if host.targets.iter().all(|t| self.own.contains(&t.address)) {
+                host.tried_at = None;
+            }
+        }
+        true
+    }
+
+    fn find(&mut self, address: SocketAddr) -> Option<(&mut Target, &mut Option<Mono>)> {
+        self.hosts.iter_mut().find_map(|h| {
+            let target = h.targets.iter_mut().find(|t| t.address == address)?;
+            Some((target, &mut h.tried_at))
+        })
+    }
+
+    fn foreign<'a>(&'a self, me: SocketAddr) -> impl Iterator<Item = &'a Target> + 'a {
+        self.hosts
+            .iter()
+            .flat_map(|h| &h.targets)
+            .filter(move |t| t.address != me && !self.own.contains(&t.address))
+    }
+
+    /// Is there an address to try at all?
+    pub(super) fn is_usable(&self, me: SocketAddr) -> bool {
+        self.foreign(me).next().is_some()
+    }
+
+    /// A random one of the addresses tried least.
+    pub(super) fn pick(&self, me: SocketAddr, rng: &mut Rng) -> Option<SocketAddr> {
+        let least = self.foreign(me).map(|t| t.tries).min()?;
+        let all: Vec<SocketAddr> = self.foreign(me).filter(|t| t.tries == least).map(|t| t.address).collect();
+        all.get(rng.below(all.len())).copied()
+    }
+
+    /// A random address that belongs to no living member.
+    pub(super) fn pick_stray(&self, roster: &Roster, rng: &mut Rng) -> Option<SocketAddr> {
+        let mut strays: Vec<&Target> = self
+            .foreign(roster.me().address())
+            .filter(|t| !t.answered_by.is_some_and(|id| roster.is_living(id)))
+            .collect();
+        if strays.is_empty() {
+            return None;
+        }
+        let held = living_addresses(roster);
+        strays.retain(|t| !held.contains(&t.address));
+        strays.get(rng.below(strays.len())).map(|t| t.address)
+    }
+
+    /// A HELLO leaves. True if earlier ones had no answer at all.
+    pub(super) fn note_try(&mut self, now: Mono, address: SocketAddr) -> bool {
+        let Some((target, tried_at)) = self.find(address) else { return false };
+        tried_at.get_or_insert(now);
+        let silent = target.tries > 0 && !target.challenged && target.answered_by.is_none();
+        target.tries = target.tries.saturating_add(1);
+        silent
+    }
+
+    /// A CHALLENGE came from there.
+    pub(super) fn note_challenge(&mut self, address: SocketAddr) {
+        if let Some((target, _)) = self.find(address) {
+            target.challenged = true;
+        }
+    }
+
+    /// A WELCOME came from there.
+    pub(super) fn note_answer(&mut self, address: SocketAddr, by: MemberId) {
+        let Some((target, tried_at)) = self.find(address) else { return };
+        target.challenged = false;
+        target.answered_by = Some(by);
+        target.tries = 0;
+        *tried_at = None;
+        let name = self.hosts.iter().find(|h| h.targets.iter().any(|t| t.address == address));
+        if let Some(name) = name.map(|h| h.name.clone()) {
+            self.episodes.remove(&name);
+        }
+    }
+
+    /// Seeds whose time to answer is over.
+    pub(super) fn due(&mut self, now: Mono, timeout: Duration, roster: &Roster) -> Vec<Failure> {
+        let due = |h: &Host| h.tried_at.is_some_and(|at| at + timeout <= now);
+        if !self.hosts.iter().any(due) {
+            return Vec::new();
+        }
+        let held = living_addresses(roster);
+        let mut failed: Vec<(String, &'static str)> = Vec::new();
+        for host in &mut self.hosts {
+            if !due(host) {
+                continue;
+            }
+            host.tried_at = None;
+            let challenged = host.targets.iter().any(|t| t.challenged);
+            host.targets.iter_mut().for_each(|t| t.challenged = false);
+            if host.targets.iter().any(|t| held.contains(&t.address)) {
+                self.episodes.remove(&host.name);
+            } else {
+                failed.push((host.name.clone(), if challenged { UNREACHABLE } else { NO_ANSWER }));
+            }
+        }
+        failed.iter().filter_map(|(name, error)| self.report(now, name, error)).collect()
+    }
+
+    /// When [`Seeds::due`] is to be asked.
+    pub(super) fn deadline(&self, timeout: Duration) -> Mono {
+        self.hosts.iter().filter_map(|h| h.tried_at).min().map_or(Mono::FAR, |at| at + timeout)
+    }
+}
+
+/// Addresses of living members, mine not.
+fn living_addresses(roster: &Roster) -> BTreeSet<SocketAddr> {
+    let me = roster.my_id();
+    roster.living_ids().filter(|&id| id != me).filter_map(|id| Some(roster.profile(id)?.address)).collect()
+}
