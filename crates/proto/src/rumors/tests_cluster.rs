@@ -355,10 +355,10 @@ fn figures() {
         let (_, f) = single(n, loss, rumors, &Config::lan(), 3);
         println!("single {n} {loss}: {f:?}");
     }
-    for (per_second, budget, loss) in [(1000, 256_000, 0.0), (1000, 256_000, 0.05), (200, 100_000, 0.05), (400, 100_000, 0.05), (600, 100_000, 0.05), (1500, 100_000, 0.05), (5000, 100_000, 0.05)] {
+    for (per_second, budget, loss, news) in [(1000, 256_000, 0.0, 0), (1000, 256_000, 0.05, 0), (1000, 256_000, 0.05, 100), (400, 100_000, 0.05, 100), (600, 100_000, 0.05, 100), (5000, 100_000, 0.05, 100)] {
         let config = Config { bytes_per_second_max: budget, ..Config::lan() };
         let mut cluster = load(100, loss, per_second, 5, &config, 4);
-        for i in 0..100u64 {
+        for i in 0..news {
             let site = cluster.rng.below(100);
             cluster.plan(Mono((500 + i * 45) * 1_000_000), Happens::MemberNews { site });
         }
