@@ -157,7 +157,23 @@ impl Host {
                 Output::Event(_) => {}
             }
         }
-        panic!("{OUTPUTS_MAX} outputs and no Wait")
+        panic!("{OUTPUTS_MAX} outputs and no Wait; the last of them: {}", self.name_last(&outs, 6))
+    }
+
+    /// What the last outputs were, for a failure's message.
+    fn name_last(&self, outs: &[Out], count: usize) -> String {
+        let last = outs.iter().skip(outs.len().saturating_sub(count));
+        let texts: Vec<String> = last
+            .map(|out| match out {
+                Out::Datagram(to, bytes) => {
+                    format!("to {to} {:?}", decode(bytes, &self.limits(), Framing::Datagram))
+                }
+                Out::Open(stream, to) => format!("open {stream:?} to {to}"),
+                Out::Frame(stream, bytes) => format!("frame of {} B on {stream:?}", bytes.len()),
+                Out::Close(stream) => format!("close {stream:?}"),
+            })
+            .collect();
+        texts.join("; ")
     }
 
     fn well_formed(&self, plain: &[u8], framing: Framing) {
