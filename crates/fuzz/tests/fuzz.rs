@@ -66,3 +66,22 @@ fn inputs_are_neither_all_valid_nor_all_refused() {
     let missed: Vec<_> = DecodeError::ALL.iter().filter(|e| !causes.contains(e)).collect();
     assert!(missed.iter().all(|e| matches!(e, DecodeError::Messages)), "{missed:?}");
 }
+
+#[test]
+fn scripts_get_deep() {
+    use hearsay_fuzz::machine::{Reach, pair, single};
+    use hearsay_fuzz::maker::Maker;
+    use hearsay_fuzz::targets::scripts;
+    let reach = |run: fn(&[u8]) -> Reach| {
+        (0..200).map(|seed| run(&scripts(&mut Maker::new(seed)))).fold([0u64; 5], |sum, r| {
+            let shares = [u64::from(r.members > 1), u64::from(r.keys > 0), r.datagrams, r.frames, r.deaths];
+            std::array::from_fn(|i| sum[i] + shares[i])
+        })
+    };
+    let [members, keys, datagrams, frames, deaths] = reach(single);
+    println!("single {members} {keys} {datagrams} {frames} {deaths}");
+    assert!(members > 150 && keys > 50 && datagrams > 1_000 && frames > 100 && deaths > 20);
+    let [members, keys, datagrams, frames, deaths] = reach(pair);
+    println!("pair {members} {keys} {datagrams} {frames} {deaths}");
+    assert!(members > 100 && keys > 50 && datagrams > 1_000 && frames > 0 && deaths > 0);
+}

@@ -162,7 +162,8 @@ impl Gossip {
             address: identity.address,
             tags: identity.tags,
         };
-        let me = Member { profile: Arc::new(profile), incarnation: Incarnation(0), liveness: Liveness::Alive };
+        let me =
+            Member { profile: Arc::new(profile), incarnation: Incarnation(0), liveness: Liveness::Alive };
         let hasher = RecordHasher::new(&config.label);
         let limits = config.limits;
         let mix = rng.u64();
