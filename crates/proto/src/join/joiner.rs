@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::pull::{Pull, Source, TRIES_MAX};
 use super::{Action, Join, PENDING_FOR, Pending, Phase, Progress, WelcomeVerdict, Why};
-use crate::gossip::Seed;
+use crate::config::Seed;
 use crate::member::{Member, MemberId};
 use crate::record::Tree;
 use crate::rng::Rng;
