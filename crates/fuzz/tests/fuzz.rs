@@ -85,3 +85,19 @@ fn scripts_get_deep() {
     println!("pair {members} {keys} {datagrams} {frames} {deaths}");
     assert!(members > 100 && keys > 50 && datagrams > 1_000 && frames > 0 && deaths > 0);
 }
+
+/// Inputs that once broke a promise, by target.
+const FOUND: &[(&str, &str)] = &[
+    // A founder that was told to join sent HELLOs without end: the gap between them was doubled from zero.
+    ("gossip_pair", "3627688cb9b0147ee3e9e8"),
+];
+
+#[test]
+fn what_was_found_stays_mended() {
+    for (name, hex) in FOUND {
+        let target = TARGETS.iter().find(|t| t.name == *name).unwrap();
+        let digits: Vec<u8> = hex.chars().map(|c| c.to_digit(16).unwrap() as u8).collect();
+        let input: Vec<u8> = digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect();
+        assert_eq!(attempt(target.run, &input), Ok(()), "{name} {hex}");
+    }
+}
