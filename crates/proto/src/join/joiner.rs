@@ -56,6 +56,7 @@ impl Join {
                     self.finish(!alone);
                 } else {
                     self.end_at = now.mono + self.join_timeout;
+                    self.knock_gap = ALONE_GAP;
                     self.knock(now.mono, roster, rng);
                 }
             }

@@ -140,7 +140,7 @@ fn d2_no_partner_waits_over_h_when_edges_come_and_go() {
         if round % 3 == 0 && w.roster.living() > 20 {
             w.set(lost, Liveness::Dead);
         }
-        for (at, action) in w.log[seen..].to_vec() {
+        for (at, action) in w.log[seen..].iter().cloned() {
             if let Action::Beat { to, once: false, .. } = action
                 && let Some(before) = last.insert(to, at)
             {
@@ -225,7 +225,9 @@ fn d3_samples_are_intervals_over_steps_and_nothing_else() {
     assert_eq!(w.d.edges.watched_record(id(x)).unwrap().limit(), limit);
     // After a stall of mine the backlog comes at once: neither the pause nor the burst are samples.
     w.stall(MS(8_000));
-    (702..706).for_each(|seq| drop(w.beat(x, seq)));
+    for seq in 702..706 {
+        w.beat(x, seq);
+    }
     assert_eq!(w.d.edges.watched_record(id(x)).unwrap().limit(), limit);
 }
 

@@ -1,5 +1,6 @@
 //! One detector against a scripted world: members that answer, or only through relays, or not at all.
 
+mod cluster;
 mod edges;
 mod probe;
 mod suspicion;
@@ -47,7 +48,7 @@ pub(super) fn id(n: u64) -> MemberId {
     MemberId(n)
 }
 
-fn member(n: u64, generation: u64, id: u64) -> Member {
+pub(super) fn member(n: u64, generation: u64, id: u64) -> Member {
     let profile = Profile {
         name: Arc::from(format!("m{n}")),
         generation: Generation(generation),
