@@ -59,10 +59,8 @@ pub(crate) async fn run(shared: Arc<Shared>, chores: Chores) {
                 let is_alone = shared.with(|gossip, _| gossip.living()).is_ok_and(|living| living <= 1);
                 if is_alone && !names.is_empty() {
                     let found = resolve_seeds(&names, RESOLVE_TIMEOUT, shared.local).await;
-                    if found != known {
-                        known.clone_from(&found);
-                        join(&shared, found);
-                    }
+                    known.clone_from(&found);
+                    join(&shared, found);
                     pause = (pause + pause / 2).min(ALONE_MAX);
                 } else {
                     pause = ALONE_FIRST;

@@ -21,7 +21,8 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Seeds are members to begin with, not the whole cluster.
 pub(crate) const SEEDS_MAX: usize = 1_024;
 
-/// Binds, joins by the seeds in the background and returns; `Event::JoinEnded` says how the join went. The future may be
+/// Binds, joins by the seeds in the background and returns; the first `Event::JoinEnded` says how the join went (further
+/// ones follow new seeds, and new tries while alone). The future may be
 /// awaited on any executor; if it is dropped, the member stops.
 ///
 /// # Errors

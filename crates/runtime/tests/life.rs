@@ -1,5 +1,8 @@
 //! One member's life: start, stop, what is refused, and that nothing stays behind.
 
+// Outside of a test's own function these are as welcome as inside.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::net::{TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -105,7 +108,8 @@ async fn a_dropped_handle_stops_its_member() {
 #[tokio::test]
 async fn what_cannot_be_is_refused_with_a_code_and_a_path() {
     let (a, _) = member(Options::new("a")).await;
-    let with = |f: &dyn Fn(&mut Options)| {
+    type Change<'a> = &'a dyn Fn(&mut Options);
+    let with = |f: Change<'_>| {
         let mut options = Options::new("b");
         f(&mut options);
         options
@@ -113,7 +117,7 @@ async fn what_cannot_be_is_refused_with_a_code_and_a_path() {
     let in_use = refusal(with(&|o| o.bind = a.local_addr().to_string())).await;
     assert_eq!((in_use.code(), in_use.path()), ("ERR_HEARSAY_BIND", Some("bind")));
     assert!(in_use.to_string().contains(&a.local_addr().to_string()));
-    let cases: [(&dyn Fn(&mut Options), &str, &str); 7] = [
+    let cases: [(Change<'_>, &str, &str); 7] = [
         (&|o| o.bind = "nonsense".to_owned(), "ERR_HEARSAY_OPTION", "bind"),
         (&|o| o.advertise = Some("here".to_owned()), "ERR_HEARSAY_OPTION", "advertise"),
         (&|o| o.seeds = vec!["::1:7".to_owned()], "ERR_HEARSAY_OPTION", "seeds"),
@@ -155,7 +159,7 @@ async fn noise_from_outside_is_counted_and_harms_nobody() {
     }
     assert!(eventually(|| a.metrics().host.datagrams_received == 8).await);
     let host = a.metrics().host;
-    assert_eq!((host.dropped_size, host.dropped_unauthentic), (4, 4));
+    assert_eq!((host.dropped_size, host.dropped_label), (4, 4));
     assert!(outsider.recv_from(&mut [0; 100]).is_err(), "an outsider gets no answer");
     assert!(a.len().is_ok());
 }

@@ -16,11 +16,10 @@ mod window;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce, Tag};
-use hearsay_proto::wire::HEADER_BYTES;
+use hearsay_proto::wire::{self, HEADER_BYTES};
 
 use crate::error::Error;
 use crate::handle::lock;
@@ -36,7 +35,6 @@ pub(crate) const CHECKSUM_BYTES: usize = 8;
 
 const COUNTER_BYTES: usize = 8;
 const TAG_BYTES: usize = 16;
-const LABEL_UNKNOWN: u32 = u32::MAX;
 
 /// Why bytes from the wire were dropped here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,8 +56,7 @@ pub(crate) struct Unsealable;
 /// Seals what leaves and opens what arrives.
 pub(crate) struct Sealer {
     label: [u8; 32],
-    /// Label hash of the headers this member writes, once it has written one.
-    label_hash: AtomicU32,
+    label_hash: u16,
     ring: Option<Mutex<Ring>>,
 }
 
@@ -93,8 +90,9 @@ impl Sealer {
                 salts: stream::Salts::default(),
             }))
         };
+        let label_hash = wire::label_hash(label);
         let label = blake3::derive_key("hearsay v1 cluster label", label.as_bytes());
-        Ok(Sealer { label, label_hash: AtomicU32::new(LABEL_UNKNOWN), ring })
+        Ok(Sealer { label, label_hash, ring })
     }
 
     /// Bytes added to each plain datagram.
@@ -118,7 +116,6 @@ impl Sealer {
     /// Replaces `out` by the sealed datagram.
     pub(crate) fn seal(&self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), Unsealable> {
         let (header, body) = plain.split_at_checked(HEADER_BYTES).ok_or(Unsealable)?;
-        self.label_hash.store(label_hash(header), Ordering::Relaxed);
         out.clear();
         out.reserve(plain.len() + SEALED_BYTES);
         out.extend_from_slice(header);
@@ -171,8 +168,7 @@ impl Sealer {
     }
 
     fn refuse(&self, header: &[u8]) -> Cause {
-        let own = self.label_hash.load(Ordering::Relaxed);
-        if own != LABEL_UNKNOWN && own != label_hash(header) { Cause::Label } else { Cause::Unauthentic }
+        if self.label_hash == label_hash(header) { Cause::Unauthentic } else { Cause::Label }
     }
 
     fn checksum(&self, plain: &[u8]) -> [u8; CHECKSUM_BYTES] {
@@ -304,11 +300,8 @@ fn sender(header: &[u8]) -> u64 {
     header.get(4..12).and_then(|id| id.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
 
-fn label_hash(header: &[u8]) -> u32 {
-    header
-        .get(2..4)
-        .and_then(|hash| hash.try_into().ok())
-        .map_or(0, |hash| u32::from(u16::from_le_bytes(hash)))
+fn label_hash(header: &[u8]) -> u16 {
+    header.get(2..4).and_then(|hash| hash.try_into().ok()).map_or(0, u16::from_le_bytes)
 }
 
 #[cfg(test)]

@@ -113,13 +113,7 @@ impl Sealer {
     ) -> Result<FrameSealer, Unsealable> {
         let header = first.get(..HEADER_BYTES).ok_or(Unsealable)?;
         let id = sender(header);
-        let preamble = Preamble {
-            sealed: self.ring.is_some(),
-            label: u16::try_from(label_hash(header)).map_err(|_| Unsealable)?,
-            port,
-            id,
-            salt,
-        };
+        let preamble = Preamble { sealed: self.ring.is_some(), label: label_hash(header), port, id, salt };
         let role = if answers.is_some() { Role::Acceptor } else { Role::Opener };
         let opener_salt = answers.unwrap_or(salt);
         let cipher = match &self.ring {

@@ -94,7 +94,8 @@ impl End {
 }
 
 fn plain(sender: u64, body: usize) -> Vec<u8> {
-    let mut bytes = vec![1, 0, 0xab, 0xcd];
+    let mut bytes = vec![1, 0];
+    bytes.extend_from_slice(&hearsay_proto::wire::label_hash("x").to_le_bytes());
     bytes.extend_from_slice(&sender.to_le_bytes());
     bytes.resize(12 + body, 0x5a);
     bytes
