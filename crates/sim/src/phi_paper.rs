@@ -103,8 +103,8 @@ const LOST: u32 = 5_845_712 - RECEIVED as u32;
 
 /// Arrival intervals of 1 ms bins on either side of the main one, at distance 1, 2, ... ms (figure 6).
 const SIDE_BINS: [u32; 21] = [
-    70_000, 14_000, 8_000, 3_800, 1_450, 700, 400, 300, 275, 275, 275, 275, 275, 275, 275, 275, 275, 275, 275,
-    275, 275,
+    70_000, 14_000, 8_000, 3_800, 1_450, 700, 400, 300, 275, 275, 275, 275, 275, 275, 275, 275, 275, 275,
+    275, 275, 275,
 ];
 
 /// The lengths of all bursts of the week.

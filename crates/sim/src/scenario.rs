@@ -268,8 +268,11 @@ pub fn crash(settings: &Settings) -> Outcome<CrashFigures> {
         let of_victim = world.log.iter().filter(move |t| t.subject as usize == victim && t.at >= at);
         of_victim.filter(move |t| t.news == wanted).map(move |t| t.at.since(at).as_secs_f64())
     };
-    let false_deaths =
-        world.log.iter().filter(|t| t.news == News::Died && (t.subject as usize != victim || t.at < at)).count();
+    let false_deaths = world
+        .log
+        .iter()
+        .filter(|t| t.news == News::Died && (t.subject as usize != victim || t.at < at))
+        .count();
     let figures = CrashFigures {
         first_suspicion_s: times(News::Suspected).reduce(f64::min),
         first_death_s: times(News::Died).reduce(f64::min),

@@ -115,10 +115,7 @@ impl Member {
             id,
             incarnation: 1,
             score: 0,
-            view: vec![
-                View { liveness: Liveness::Alive, incarnation: 1, changed: Mono(0) };
-                members
-            ],
+            view: vec![View { liveness: Liveness::Alive, incarnation: 1, changed: Mono(0) }; members],
             living: members,
             known: members,
             ring: Vec::new(),
@@ -273,8 +270,7 @@ impl Member {
             self.seq += 1;
             let seq = self.seq;
             let ends = now + settings.probe_interval * (self.score + 1);
-            self.probe =
-                Some(Probe { seq, target, ends, nacks_expected: 0, nacks: 0, tcp_answered: false });
+            self.probe = Some(Probe { seq, target, ends, nacks_expected: 0, nacks: 0, tcp_answered: false });
             // The suspected member is told at once (Lifeguard, buddy system).
             let buddy = (view.liveness == Liveness::Suspect).then_some(Rumor {
                 subject: target,
@@ -329,19 +325,12 @@ impl Member {
         if probe.tcp_answered {
             self.score = self.score.saturating_sub(1);
         } else {
-            let missed = if probe.nacks_expected > 0 {
-                probe.nacks_expected.saturating_sub(probe.nacks)
-            } else {
-                1
-            };
+            let missed =
+                if probe.nacks_expected > 0 { probe.nacks_expected.saturating_sub(probe.nacks) } else { 1 };
             self.score = (self.score + missed).min(settings.awareness_max - 1);
             let incarnation = self.view[probe.target as usize].incarnation;
-            let suspect = Rumor {
-                subject: probe.target,
-                liveness: Liveness::Suspect,
-                incarnation,
-                from: self.id,
-            };
+            let suspect =
+                Rumor { subject: probe.target, liveness: Liveness::Suspect, incarnation, from: self.id };
             self.learn(settings, now, suspect, out);
         }
         self.end_probe(settings, now, rng, out);
@@ -361,8 +350,7 @@ impl Member {
         }
         let dead_within = settings.gossip_to_the_dead;
         let peers = self.pick(rng, settings.gossip_nodes, |v| {
-            is_living(v.liveness)
-                || (v.liveness == Liveness::Dead && now.since(v.changed) <= dead_within)
+            is_living(v.liveness) || (v.liveness == Liveness::Dead && now.since(v.changed) <= dead_within)
         });
         for peer in peers {
             if self.queue.is_empty() {
@@ -489,9 +477,8 @@ impl Member {
                 self.change(now, subject, Liveness::Suspect, incarnation, out);
                 self.broadcast(rumor);
                 let n = self.known as f64;
-                let least = settings
-                    .probe_interval
-                    .mul_f64(f64::from(settings.suspicion_mult) * n.log10().max(1.0));
+                let least =
+                    settings.probe_interval.mul_f64(f64::from(settings.suspicion_mult) * n.log10().max(1.0));
                 let wanted = settings.suspicion_mult - 2;
                 let needed = if self.known.saturating_sub(2) < wanted as usize { 0 } else { wanted };
                 let mut suspicion = Suspicion {

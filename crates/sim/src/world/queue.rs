@@ -12,14 +12,37 @@ use hearsay_proto::time::Mono;
 /// What happens next.
 pub(super) enum What {
     Timer(u32),
-    Datagram { to: u32, from: SocketAddr, bytes: Rc<[u8]> },
+    Datagram {
+        to: u32,
+        from: SocketAddr,
+        bytes: Rc<[u8]>,
+    },
     /// A slow host takes the next datagram from its socket.
     Take(u32),
-    Connect { from: usize, stream: StreamId, to: SocketAddr, runs: u64 },
-    Frame { conn: usize, forward: bool, bytes: Rc<[u8]> },
-    Writable { conn: usize, forward: bool },
-    Closed { conn: usize, forward: bool },
-    OpenFailed { host: usize, stream: StreamId, runs: u64 },
+    Connect {
+        from: usize,
+        stream: StreamId,
+        to: SocketAddr,
+        runs: u64,
+    },
+    Frame {
+        conn: usize,
+        forward: bool,
+        bytes: Rc<[u8]>,
+    },
+    Writable {
+        conn: usize,
+        forward: bool,
+    },
+    Closed {
+        conn: usize,
+        forward: bool,
+    },
+    OpenFailed {
+        host: usize,
+        stream: StreamId,
+        runs: u64,
+    },
 }
 
 struct Scheduled {
