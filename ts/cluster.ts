@@ -1,0 +1,661 @@
+import { EventEmitter } from 'node:events'
+import { blockedMs, watchLoop } from './blocked.js'
+import { AbortError, fromNative, HearsayError, throwIfAborted } from './errors.js'
+import { type ClusterEvent, type ClusterEvents, Stream, toClusterEvent } from './events.js'
+import { binding, type NativeCluster } from './native.js'
+import {
+  type CheckedOptions,
+  checkClusterOptions,
+  checkLiveness,
+  tags as checkTags,
+  checkWait,
+  isLoopback,
+  nativeOptions,
+  seedList,
+  show,
+} from './options.js'
+import { type NativeEvent, readEvents, readMember, readMembers } from './packed.js'
+import { State } from './state.js'
+import type {
+  AnySchema,
+  ClusterOptions,
+  Health,
+  Liveness,
+  Logger,
+  Member,
+  Metrics,
+  SchemaShape,
+} from './types.js'
+
+/** Events an iterator may be behind. */
+const EVENTS_MAX = 1_024
+/** Events taken over in one turn of the loop before others get theirs. */
+const TURN_EVENTS_MAX = 256
+/** Time a stop may take before the cluster counts as stopped without the driver's word. */
+const STOP_GRACE_MS = 5_000
+/** Seeds of a function are asked for again while alone, at first after this, later after up to the other. */
+const RESEED_FIRST_MS = 1_000
+const RESEED_LAST_MS = 30_000
+/** Timers hold no longer than this. */
+const HOLD_MS = 2_147_483_647
+
+/** Packed events are copied to it and read before anything else runs, so the clusters of a thread share it. */
+let buffer = Buffer.allocUnsafeSlow(64 << 10)
+
+type Phase = 'starting' | 'running' | 'leaving' | 'stopping' | 'stopped'
+
+interface Waiter {
+  readonly members: number
+  settle(error?: Error): void
+}
+
+/** Which members to list. */
+export interface MemberFilter {
+  /** Default: alive and suspect. */
+  liveness?: Liveness | 'all' | readonly Liveness[] | undefined
+}
+
+const natives = new WeakMap<object, NativeCluster>()
+
+/** @internal The native side of a cluster, for fault injection. */
+export function nativeOf(cluster: object): NativeCluster {
+  const native = natives.get(cluster)
+  if (native === undefined)
+    throw new HearsayError('ERR_HEARSAY_ARGUMENT', `not a running cluster: ${show(cluster)}`)
+  return native
+}
+
+function stoppedError(): HearsayError {
+  return new HearsayError('ERR_HEARSAY_STOPPED', 'the cluster is stopped')
+}
+
+/**
+ * One member of a cluster, running in this process. Heartbeats and probes are answered from a thread of its own, whether or not
+ * JavaScript is busy.
+ */
+export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<ClusterEvents> {
+  /** The shared state. */
+  readonly state: State<S>
+
+  readonly #native: NativeCluster
+  readonly #options: CheckedOptions
+  readonly #logger: Logger
+  readonly #waiters = new Set<Waiter>()
+  readonly #streams = new Set<Stream<ClusterEvent, ClusterEvent>>()
+  readonly #joins: (() => void)[] = []
+  readonly #hold: NodeJS.Timeout
+  readonly #ended: Promise<void>
+  #end: () => void = () => {}
+  #phase: Phase = 'starting'
+  /** Events before the first turn after start, in order. */
+  #held: ClusterEvent[] | undefined = []
+  #starting: { resolve(): void; reject(error: Error): void } | undefined
+  #self: Member | undefined
+  #lastMetrics: Metrics | undefined
+  #joining: Promise<void> = Promise.resolve()
+  #reseed: NodeJS.Timeout | undefined
+  #grace: NodeJS.Timeout | undefined
+  #releaseLoop: (() => void) | undefined
+  #lag = { events: 0, watch: 0 }
+
+  /** Use {@link Cluster.start}. */
+  private constructor(options: CheckedOptions) {
+    super()
+    this.#options = options
+    this.#logger = options.logger ?? {}
+    this.#ended = new Promise((resolve) => {
+      this.#end = resolve
+    })
+    try {
+      this.#native = binding().NativeCluster.start(nativeOptions(options), this.#pump)
+    } catch (error) {
+      throw fromNative(error)
+    }
+    this.#hold = setInterval(() => {}, HOLD_MS)
+    this.#releaseLoop = watchLoop()
+    this.state = new State<S>({
+      native: () => this.#running(),
+      codec: options.codec,
+      lagged: (count) => this.#lagged('watch', count),
+      failed: (error) => this.#report(error),
+    })
+    natives.set(this, this.#native)
+  }
+
+  /**
+   * Starts a member. Resolves when its sockets are bound and, given seeds, one has answered or each was tried once (at most
+   * `joinTimeoutMs`). Rejects for a wrong option (`ERR_HEARSAY_OPTION`), a bind that fails (`ERR_HEARSAY_BIND`), a name in use
+   * (`ERR_HEARSAY_NAME_CONFLICT`), an addon that cannot be loaded (`ERR_HEARSAY_ADDON`), an aborted signal.
+   */
+  static async start<S extends SchemaShape = AnySchema>(options?: ClusterOptions): Promise<Cluster<S>> {
+    const checked = checkClusterOptions(options)
+    throwIfAborted(checked.signal)
+    const cluster = new Cluster<S>(checked)
+    await cluster.#start()
+    return cluster
+  }
+
+  /** This member, as it stands in its own view. */
+  get self(): Member {
+    if (this.#phase === 'running' || this.#phase === 'leaving')
+      this.#self = readMember(this.#native.me()) ?? this.#self
+    if (this.#self === undefined) throw stoppedError()
+    return this.#self
+  }
+
+  /** Members in order of name: alive and suspect, self included, or those of the liveness asked for. */
+  members(filter?: MemberFilter): Member[] {
+    const wanted = checkLiveness(filter)
+    const members = readMembers(this.#running().members()).filter((member) => wanted.has(member.liveness))
+    return members.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
+  }
+
+  /** The member of this name, of any liveness; undefined if unknown. */
+  member(name: string): Member | undefined {
+    return readMember(this.#running().member(checkName(name)))
+  }
+
+  /** Number of members alive and suspect, self included. */
+  get size(): number {
+    return this.#running().living()
+  }
+
+  /**
+   * Resolves once `size` is at least `members`. Rejects with `ERR_HEARSAY_TIMEOUT` after `timeoutMs` (30,000),
+   * `ERR_HEARSAY_STOPPED`, or an `AbortError`.
+   */
+  async waitFor(options: { members: number; timeoutMs?: number; signal?: AbortSignal }): Promise<void> {
+    const { members, timeoutMs = 30_000, signal } = checkWait(options, 'waitFor')
+    if (members === undefined) throw new HearsayError('ERR_HEARSAY_ARGUMENT', 'waitFor.members is missing')
+    throwIfAborted(signal)
+    if (this.size >= members) return
+    await new Promise<void>((resolve, reject) => {
+      const abort = (): void => waiter.settle(new AbortError(signal?.reason))
+      const timer = setTimeout(() => {
+        const size = this.#phase === 'running' ? this.size : 0
+        const message = `waited ${timeoutMs} ms for ${members} members, there are ${size}`
+        waiter.settle(new HearsayError('ERR_HEARSAY_TIMEOUT', message))
+      }, timeoutMs)
+      const waiter: Waiter = {
+        members,
+        settle: (error) => {
+          this.#waiters.delete(waiter)
+          clearTimeout(timer)
+          signal?.removeEventListener('abort', abort)
+          if (error === undefined) resolve()
+          else reject(error)
+        },
+      }
+      signal?.addEventListener('abort', abort, { once: true })
+      this.#waiters.add(waiter)
+    })
+  }
+
+  /**
+   * How suspicious a member is: on a watch edge the phi of its window now, without one null while it is alive; the largest phi
+   * its accusers sent while suspect; Infinity when dead; 0 for self; null when left or unknown.
+   */
+  phi(name: string): number | null {
+    return this.#running().phi(checkName(name))
+  }
+
+  /** Adds a lasting watch edge to a member, so that its phi is live; returns a function that ends it. */
+  observe(name: string): () => void {
+    const native = this.#running()
+    try {
+      native.observe(checkName(name))
+    } catch (error) {
+      throw fromNative(error)
+    }
+    let ended = false
+    return () => {
+      if (!ended && (this.#phase === 'running' || this.#phase === 'leaving')) native.unobserve(name)
+      ended = true
+    }
+  }
+
+  /** Joins by these seeds. Resolves when one has answered or each was tried once; failures are `seedFailed` events. */
+  async join(seeds: readonly string[]): Promise<void> {
+    const list = seedList(seeds, 'seeds')
+    this.#running()
+    const turn = this.#joining.then(() => this.#join(list))
+    this.#joining = turn.catch(() => {})
+    await turn
+  }
+
+  /** Replaces the tags of this member. Throws `ERR_HEARSAY_TAGS`. */
+  async updateTags(tags: Readonly<Record<string, string>>): Promise<void> {
+    const checked = checkTags(tags, 'tags')
+    try {
+      this.#running().updateTags(Object.entries(checked).flat())
+    } catch (error) {
+      throw fromNative(error)
+    }
+  }
+
+  /** Hex Merkle root of the replica: members and state. Equal roots mean equal replicas. */
+  root(): string {
+    return this.#running().root()
+  }
+
+  /** Counters and present values, as they are now; after the end, as they were at it. */
+  metrics(): Metrics {
+    if (this.#phase === 'running' || this.#phase === 'leaving') return this.#metrics()
+    if (this.#lastMetrics === undefined) throw stoppedError()
+    return structuredClone(this.#lastMetrics)
+  }
+
+  /** Whether this member can do its work, and why not. */
+  health(): Health {
+    const reasons: string[] = []
+    if (this.#phase !== 'running') {
+      reasons.push(`the member is ${this.#phase}`)
+    } else {
+      const { clock } = JSON.parse(this.#native.metrics()) as Metrics
+      const seeded = typeof this.#options.seeds === 'function' || this.#options.seeds.length > 0
+      if (seeded && this.size === 1) reasons.push('no other member is known, though seeds were given')
+      if (Math.abs(clock.offMs) > 10_000)
+        reasons.push(`the wall clock is ${clock.offMs} ms off that of the others`)
+    }
+    return { healthy: reasons.length === 0, reasons }
+  }
+
+  /**
+   * Events from now on, as one union on `type`. Bounded: a reader more than 1,024 behind loses the oldest, counted in the event
+   * `lagged`. Ends when the cluster does; throws an `AbortError` when the signal is aborted.
+   */
+  events(options?: { signal?: AbortSignal }): AsyncIterableIterator<ClusterEvent> {
+    const { signal } = checkWait(options, 'events')
+    this.#running()
+    let closed = false
+    const stream: Stream<ClusterEvent, ClusterEvent> = new Stream({
+      max: EVENTS_MAX,
+      signal,
+      map: (event) => event,
+      onDropped: (count) => this.#lagged('events', count),
+      onClosed: () => {
+        closed = true
+        this.#streams.delete(stream)
+      },
+    })
+    if (!closed) this.#streams.add(stream)
+    return stream
+  }
+
+  /** Lets the process exit though the cluster runs. */
+  unref(): this {
+    this.#hold.unref()
+    return this
+  }
+
+  /** Holds the process again, as a started cluster does. */
+  ref(): this {
+    this.#hold.ref()
+    return this
+  }
+
+  /** Spreads the intent to leave, waits for it to spread (at most `timeoutMs`, 2,000), then frees everything. Idempotent. */
+  async leave(options?: { timeoutMs?: number }): Promise<void> {
+    const { timeoutMs = 2_000 } = checkWait(options, 'leave')
+    if (this.#phase === 'running') {
+      this.#phase = 'leaving'
+      this.#remember()
+      this.#expect(timeoutMs + STOP_GRACE_MS)
+      try {
+        this.#native.leave(timeoutMs)
+      } catch {
+        this.#native.stop()
+      }
+    }
+    await this.#ended
+  }
+
+  /** Frees everything at once; others see a crash. Idempotent. */
+  async stop(): Promise<void> {
+    this.#stop(stoppedError())
+    await this.#ended
+  }
+
+  /** Leaves. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.leave()
+  }
+
+  #running(): NativeCluster {
+    if (this.#phase !== 'running' && this.#phase !== 'leaving') throw stoppedError()
+    return this.#native
+  }
+
+  #metrics(): Metrics {
+    const [waiting = 0, dropped = 0] = this.#native.eventCounts()
+    const { healthy } = this.health()
+    return {
+      ...(JSON.parse(this.#native.metrics()) as Metrics),
+      events: { waiting, dropped },
+      js: { blockedMs: blockedMs() },
+      healthy: healthy ? 1 : 0,
+    }
+  }
+
+  /** Keeps what may be asked for after the end. */
+  #remember(): void {
+    try {
+      this.#self = readMember(this.#native.me()) ?? this.#self
+      this.#lastMetrics = this.#metrics()
+    } catch {
+      // The driver was faster; what was kept before stands.
+    }
+  }
+
+  async #start(): Promise<void> {
+    const { signal, seeds, joinTimeoutMs, bind, keys } = this.#options
+    const started = new Promise<void>((resolve, reject) => {
+      this.#starting = { resolve, reject }
+    })
+    signal?.addEventListener('abort', this.#abort, { once: true })
+    const first = Array.isArray(seeds) && seeds.length > 0 ? this.#joinEnd(joinTimeoutMs) : undefined
+    try {
+      await started
+      const joined = new Promise<void>((resolve, reject) => {
+        this.#starting = { resolve, reject }
+      })
+      if (!isLoopback(bind) && keys.length === 0) {
+        this.#log(
+          'warn',
+          { bind },
+          'bound to an address others can reach, without keys: anybody there can join',
+        )
+      }
+      const tried =
+        typeof seeds === 'function' ? this.#askSeeds(seeds).then((list) => this.#join(list)) : first
+      if (tried === undefined) this.#starting?.resolve()
+      else
+        tried.then(
+          () => this.#starting?.resolve(),
+          (error) => this.#starting?.reject(error),
+        )
+      await joined
+    } finally {
+      this.#starting = undefined
+    }
+    if (typeof seeds === 'function') this.#askAgain(seeds, RESEED_FIRST_MS)
+    setImmediate(this.#release)
+  }
+
+  readonly #release = (): void => {
+    const held = this.#held ?? []
+    this.#held = undefined
+    this.#publish(held)
+  }
+
+  readonly #abort = (): void => {
+    this.#stop(new AbortError(this.#options.signal?.reason))
+  }
+
+  /** Resolves at the next end of a join, at the latest a little after the time it may take. */
+  #joinEnd(timeoutMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer)
+        const at = this.#joins.indexOf(done)
+        if (at >= 0) this.#joins.splice(at, 1)
+        resolve()
+      }
+      const timer = setTimeout(done, timeoutMs + 100)
+      this.#joins.push(done)
+    })
+  }
+
+  async #join(seeds: string[]): Promise<void> {
+    const native = this.#running()
+    if (seeds.length === 0) return
+    const end = this.#joinEnd(this.#options.joinTimeoutMs)
+    try {
+      native.join(seeds)
+    } catch (error) {
+      throw fromNative(error)
+    }
+    await end
+    if (this.#phase === 'stopping' || this.#phase === 'stopped') throw stoppedError()
+  }
+
+  /** What the user's function gives within the time of a join; a failure is an event. */
+  async #askSeeds(seeds: () => readonly string[] | Promise<readonly string[]>): Promise<string[]> {
+    const { joinTimeoutMs } = this.#options
+    let timer: NodeJS.Timeout | undefined
+    try {
+      const late = new Promise<never>((_, reject) => {
+        timer = setTimeout(() => reject(new Error(`no answer in ${joinTimeoutMs} ms`)), joinTimeoutMs)
+      })
+      return seedList(await Promise.race([seeds(), late]), 'seeds()')
+    } catch (cause) {
+      const message = `the seed function failed: ${cause instanceof Error ? cause.message : String(cause)}`
+      const error = new HearsayError('ERR_HEARSAY_SEED', message, { cause })
+      this.#publish([{ type: 'seedFailed', seed: 'seeds()', error }])
+      return []
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  #askAgain(seeds: () => readonly string[] | Promise<readonly string[]>, afterMs: number): void {
+    this.#reseed = setTimeout(async () => {
+      if (this.#phase !== 'running') return
+      const alone = this.size === 1
+      if (alone) {
+        const list = await this.#askSeeds(seeds)
+        await this.join(list).catch(() => {})
+      }
+      if (this.#phase === 'running')
+        this.#askAgain(seeds, alone ? Math.min(afterMs * 2, RESEED_LAST_MS) : RESEED_FIRST_MS)
+    }, afterMs).unref()
+  }
+
+  /** Takes over what the addon has packed. Called by it, once per burst. */
+  readonly #pump = (): void => {
+    const events: NativeEvent[] = []
+    const until = performance.now() + 1
+    for (;;) {
+      const length = this.#native.drain(buffer)
+      if (length === 0) break
+      if (length < 0) {
+        const small = buffer
+        buffer = Buffer.allocUnsafeSlow(-length)
+        readEvents(buffer, this.#native.drain(buffer), events)
+        buffer = small
+      } else {
+        readEvents(buffer, length, events)
+      }
+      if (events.length >= TURN_EVENTS_MAX || performance.now() > until) {
+        setImmediate(this.#pump)
+        break
+      }
+    }
+    this.#deliver(events)
+  }
+
+  #deliver(events: NativeEvent[]): void {
+    const mute = this.#phase === 'stopping' || this.#phase === 'stopped'
+    const batch: ClusterEvent[] = []
+    let failure: HearsayError | undefined
+    for (const event of events) {
+      failure = this.#handle(event) ?? failure
+      const told = mute ? undefined : toClusterEvent(event)
+      if (told !== undefined) batch.push(told)
+    }
+    if (!mute) this.#publish(batch)
+    if (failure !== undefined) this.#stop(failure)
+    if (events.some((event) => event.type === 'stopped')) this.#finish(stoppedError())
+    this.#settleWaiters()
+  }
+
+  /** The cluster's own part of an event; an error if it is the end. */
+  #handle(event: NativeEvent): HearsayError | undefined {
+    switch (event.type) {
+      case 'changed':
+        this.state.deliver(event.change)
+        return undefined
+      case 'lagged':
+        this.#lag.events += event.events
+        this.#lag.watch += event.changes
+        return undefined
+      case 'started':
+        if (this.#phase === 'starting') this.#phase = 'running'
+        this.#starting?.resolve()
+        return undefined
+      case 'startFailed':
+        this.#finish(fromNative(Object.assign(new Error(event.message), { code: event.code })))
+        return undefined
+      case 'joinEnded':
+        this.#joins[0]?.()
+        return undefined
+      case 'clockOff':
+        this.#log('warn', { offMs: event.offMs }, 'the wall clock is off that of the other members')
+        return undefined
+      case 'nameConflict': {
+        const { name, address } = event.member
+        return new HearsayError(
+          'ERR_HEARSAY_NAME_CONFLICT',
+          `another member lives under the name ${name}, at ${address}`,
+        )
+      }
+      case 'failed':
+        return new HearsayError('ERR_HEARSAY_INTERNAL', event.reason)
+      default:
+        return undefined
+    }
+  }
+
+  #settleWaiters(): void {
+    if (this.#waiters.size === 0 || (this.#phase !== 'running' && this.#phase !== 'leaving')) return
+    let size: number
+    try {
+      size = this.#native.living()
+    } catch {
+      return
+    }
+    for (const waiter of [...this.#waiters]) if (size >= waiter.members) waiter.settle()
+  }
+
+  /** Hands events to listeners and iterators; what a listener throws comes up when all have had theirs. */
+  #publish(batch: ClusterEvent[]): void {
+    if (this.#lag.events > 0) {
+      batch.push({ type: 'lagged', source: 'events', dropped: this.#lag.events })
+      this.#lag.events = 0
+    }
+    if (this.#lag.watch > 0) {
+      batch.push({ type: 'lagged', source: 'watch', dropped: this.#lag.watch })
+      this.#lag.watch = 0
+    }
+    if (this.#held !== undefined) {
+      for (const event of batch) this.#held.push(event)
+      return
+    }
+    const thrown: unknown[] = []
+    for (const event of batch) {
+      for (const stream of this.#streams) stream.push(event)
+      try {
+        this.#emit(event)
+      } catch (error) {
+        thrown.push(error)
+      }
+    }
+    for (const error of thrown) {
+      queueMicrotask(() => {
+        throw error
+      })
+    }
+  }
+
+  #emit(event: ClusterEvent): void {
+    switch (event.type) {
+      case 'partitionHealed':
+      case 'rejoined':
+      case 'lagged': {
+        const { type, ...fields } = event
+        this.#log(type === 'lagged' ? 'warn' : 'info', fields, type)
+        this.emit(type, fields as never)
+        break
+      }
+      case 'seedFailed':
+        this.#log('warn', { seed: event.seed, error: event.error }, 'seedFailed')
+        this.emit('seedFailed', { seed: event.seed, error: event.error })
+        break
+      case 'error':
+        if (this.listenerCount('error') > 0) this.emit('error', event.error)
+        else this.#log('error', { error: event.error }, event.error.message)
+        break
+      case 'nameConflict':
+        this.#log('error', { other: event.member }, 'nameConflict')
+        this.emit('nameConflict', event.member)
+        break
+      default:
+        this.#log('debug', { member: event.member.name }, event.type)
+        this.emit(event.type, event.member)
+    }
+  }
+
+  #report(error: Error): void {
+    this.#publish([{ type: 'error', error }])
+  }
+
+  /** Counted now, told with the next batch, or at once if none comes by itself. */
+  #lagged(source: 'events' | 'watch', count: number): void {
+    if (this.#lag.events + this.#lag.watch === 0) setImmediate(() => this.#publish([]))
+    this.#lag[source] += count
+  }
+
+  /** Asks the driver for the end and tells who waits. */
+  #stop(why: Error): void {
+    if (this.#phase === 'stopping' || this.#phase === 'stopped') return
+    if (this.#phase !== 'starting') this.#remember()
+    this.#phase = 'stopping'
+    this.#expect(STOP_GRACE_MS)
+    this.#native.stop()
+    this.#fall(why)
+  }
+
+  #expect(withinMs: number): void {
+    clearTimeout(this.#grace)
+    this.#grace = setTimeout(() => this.#finish(stoppedError()), withinMs)
+  }
+
+  /** Rejects whatever is pending and ends the iterators. */
+  #fall(why: Error): void {
+    this.#options.signal?.removeEventListener('abort', this.#abort)
+    clearTimeout(this.#reseed)
+    this.#starting?.reject(why)
+    for (const waiter of [...this.#waiters]) waiter.settle(stoppedError())
+    for (const end of [...this.#joins]) end()
+    for (const stream of [...this.#streams]) stream.end()
+    this.state.end()
+  }
+
+  /** The driver has ended: frees what this side holds. */
+  #finish(why: Error): void {
+    if (this.#phase === 'stopped') return
+    this.#phase = 'stopped'
+    this.#fall(why)
+    clearTimeout(this.#grace)
+    clearInterval(this.#hold)
+    this.#releaseLoop?.()
+    this.#native.close()
+    natives.delete(this)
+    this.#end()
+  }
+
+  #log(level: 'debug' | 'info' | 'warn' | 'error', fields: object, message: string): void {
+    try {
+      this.#logger[level]?.({ cluster: this.#options.cluster, name: this.#options.name, ...fields }, message)
+    } catch (error) {
+      queueMicrotask(() => {
+        throw error
+      })
+    }
+  }
+}
+
+function checkName(name: unknown): string {
+  if (typeof name === 'string') return name
+  throw new HearsayError('ERR_HEARSAY_ARGUMENT', `a member is named by a string, got ${show(name)}`)
+}

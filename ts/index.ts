@@ -1,0 +1,29 @@
+/**
+ * hearsay: cluster membership, failure detection and shared state by gossip.
+ *
+ * @packageDocumentation
+ */
+export { Cluster, type MemberFilter } from './cluster.js'
+export { HearsayError, type HearsayErrorCode } from './errors.js'
+export type { ClusterEvent, ClusterEvents, Lagged, Rejoined, SeedFailed } from './events.js'
+export { MerkleTree } from './merkle.js'
+export type { MemberEventName } from './packed.js'
+export { PhiAccrualDetector, type PhiOptions } from './phi.js'
+export type { PrefixOptions, State, WatchOptions, WriteOptions } from './state.js'
+export type {
+  AnySchema,
+  ClusterOptions,
+  Codec,
+  Health,
+  Limits,
+  Liveness,
+  Logger,
+  Member,
+  Metrics,
+  PartitionHealed,
+  PhiModel,
+  SchemaShape,
+  StateChange,
+  ValueCodec,
+  Written,
+} from './types.js'

@@ -1,0 +1,240 @@
+/** What is believed of a member. */
+export type Liveness = 'alive' | 'suspect' | 'dead' | 'left'
+
+/** One member as this cluster's view holds it; a snapshot that does not change. */
+export interface Member {
+  /** Random id of this run of the member, 16 hex digits. */
+  readonly id: string
+  /** Name, unique in the cluster. */
+  readonly name: string
+  /** Which run of the name this is; a later run has a higher one. */
+  readonly generation: number
+  /** Raised by the member itself to refute a suspicion and to leave. */
+  readonly incarnation: number
+  /** `host:port` where others reach it. */
+  readonly address: string
+  /** Its tags. */
+  readonly tags: Readonly<Record<string, string>>
+  /** What is believed of it. */
+  readonly liveness: Liveness
+  /** The tag `zone`, or null. */
+  readonly zone: string | null
+}
+
+/** A logger of pino's shape. Levels that are missing are silent. */
+export interface Logger {
+  debug?(fields: object, message: string): void
+  info?(fields: object, message: string): void
+  warn?(fields: object, message: string): void
+  error?(fields: object, message: string): void
+}
+
+/** Turns values into bytes and back. `encode` may throw; `decode` gets exactly the bytes `encode` gave. */
+export interface ValueCodec {
+  encode(value: unknown): Uint8Array
+  decode(bytes: Uint8Array): unknown
+}
+
+/** How values travel: as JSON (default), as bytes (`Uint8Array` in and out), or by a codec of your own. */
+export type Codec = 'json' | 'bytes' | ValueCodec
+
+/** Model of the time between heartbeats: the paper's normal distribution, Cassandra's exponential, or Pekko's logistic. */
+export type PhiModel = 'normal' | 'exponential' | 'pekko'
+
+/** Options of `Cluster.start`. Every one has a default; durations are milliseconds. */
+export interface ClusterOptions {
+  /** 1..128 bytes of printable UTF-8, unique in the cluster. Default `<hostname>-<random>`. */
+  name?: string | undefined
+  /** Label: packets of other clusters are dropped and counted. At most 255 bytes. Default `''`. */
+  cluster?: string | undefined
+  /** UDP and TCP on one port. Default `127.0.0.1:0`; port 0 picks one. */
+  bind?: string | undefined
+  /** `host:port` others should use. Default: the bound or outward address. */
+  advertise?: string | undefined
+  /** Members to ask first, `host:port`, or a function that gives them. */
+  seeds?: readonly string[] | (() => readonly string[] | Promise<readonly string[]>) | undefined
+  /** At most 512 bytes encoded (two bytes per tag and its UTF-8). */
+  tags?: Readonly<Record<string, string>> | undefined
+  /** Keys of 32 bytes, as `Uint8Array` or base64; the first seals, all open. Without: a checksum only. */
+  keys?: readonly (Uint8Array | string)[] | undefined
+  /** Presets for one machine, one data centre (default), several regions. */
+  profile?: 'local' | 'lan' | 'wan' | undefined
+  /** How rumors spread. */
+  gossip?:
+    | {
+        /** Only `push-pull` in this version. */
+        mode?: 'push-pull' | undefined
+        /** Tick period while something is hot, 10..60000; default 200. */
+        intervalMs?: number | undefined
+        /** Peers per tick, 1..16; default 3. */
+        fanout?: number | undefined
+        /** Only `adaptive` in this version. */
+        rumor?: 'adaptive' | undefined
+      }
+    | undefined
+  /** The failure detector. */
+  failureDetector?:
+    | {
+        /** Default `normal`. */
+        model?: PhiModel | undefined
+        /** Phi at which silence starts a probe, > 0; default 8. */
+        threshold?: number | undefined
+        /** Samples per window, 2..10000; default 64. */
+        windowSize?: number | undefined
+        /** Beat period, 50..600000; default 2000. */
+        heartbeatIntervalMs?: number | undefined
+        /** Members each one chooses to watch, 1..16; default 2. */
+        partners?: number | undefined
+        /** Floor of the deviation, 0..600000; default 100. */
+        minStdDevMs?: number | undefined
+        /** Rounds of direct and relayed pings before an accusation, 1..20; default 5. */
+        probeRounds?: number | undefined
+        /** Time a suspect has to refute, 100..3600000; default 4000 (local 2000, wan 8000). */
+        patienceMs?: number | undefined
+        /** Up to this many living members every pair watches each other, 0..64; default 8. */
+        observeAllUpTo?: number | undefined
+      }
+    | undefined
+  /** Anti-entropy. */
+  antiEntropy?:
+    | {
+        /** Entries younger than this are not compared; whole seconds, 1000..60000; default 3000. */
+        settleMs?: number | undefined
+        /** Time between a difference and its confirmation, 100..60000; default 1000. */
+        confirmMs?: number | undefined
+      }
+    | undefined
+  /** The budget of this member. */
+  bandwidth?:
+    | {
+        /** Bytes sent per second, IPv4 and UDP headers included, >= 10000; default 256000. */
+        bytesPerSecondMax?: number | undefined
+      }
+    | undefined
+  /** How state values travel; every member of a cluster must use the same. Default `json`. */
+  codec?: Codec | undefined
+  /** Silent by default. */
+  logger?: Logger | undefined
+  /** Time dead and left members are remembered, >= 1000; default 86400000. */
+  forgetDeadAfterMs?: number | undefined
+  /** Lifetime of broadcasts, 1000..3600000; default 60000. */
+  broadcastRetentionMs?: number | undefined
+  /** Longest time `start` and `join` wait for the seeds, 10..600000; default 1000. */
+  joinTimeoutMs?: number | undefined
+  /** Sizes and counts. */
+  limits?: Limits | undefined
+  /** Aborted during start: start rejects. Aborted later: the cluster stops. */
+  signal?: AbortSignal | undefined
+}
+
+/** Sizes and counts a member holds itself and its callers to. */
+export interface Limits {
+  /** Living, dead and left members, 2..65535; default 16384. */
+  membersMax?: number | undefined
+  /** Longest key, 1..512; default 512. */
+  keyBytesMax?: number | undefined
+  /** Longest encoded value, 1..16777216; default 1048576. */
+  valueBytesMax?: number | undefined
+  /** Entries in the replica, tombstones included, >= 1; default 16000000. */
+  entriesMax?: number | undefined
+  /** Bytes of keys and values in the replica, >= 1024; default 4294967296. */
+  storeBytesMax?: number | undefined
+  /** Bytes of a datagram, 1200..65000; default 1400 (wan 1232). */
+  datagramBytesMax?: number | undefined
+}
+
+/**
+ * Types of what a cluster holds. `state` maps key patterns to values, with template literals as patterns:
+ * `interface Schema { state: { [key: `flags/${string}`]: { on: boolean }; leader: string } }`.
+ */
+export interface SchemaShape {
+  state?: object
+}
+
+/** The schema of a cluster that was given none: every key holds `unknown`. */
+export interface AnySchema {
+  state: { [key: string]: unknown }
+}
+
+/** The state part of a schema. */
+export type StateOf<S extends SchemaShape> = S extends { state: infer T extends object }
+  ? T
+  : AnySchema['state']
+
+/** The keys of a schema's state. */
+export type KeyOf<S extends SchemaShape> = Extract<keyof StateOf<S>, string>
+
+/** The value a key of a schema's state holds. */
+export type ValueOf<S extends SchemaShape, K extends string> = K extends keyof StateOf<S>
+  ? StateOf<S>[K]
+  : unknown
+
+/** A write as its caller sees it. */
+export interface Written {
+  /** Opaque; later versions of a key compare greater by `<`. */
+  version: string
+  /** Own writes wait longer than they should for bandwidth. */
+  backlogged: boolean
+}
+
+/** One change of the local replica. */
+export type StateChange<K extends string = string, V = unknown> =
+  | { type: 'set'; key: K; value: V; version: string; origin: string | null }
+  | { type: 'delete' | 'expire'; key: K; value: undefined; version: string; origin: string | null }
+
+/** What a heal cost and brought, at this member. */
+export interface PartitionHealed {
+  /** Names of those that came back. */
+  members: string[]
+  /** Entries received. */
+  keysReceived: number
+  /** Entries sent. */
+  keysSent: number
+  /** Bytes of anti-entropy, both ways. */
+  bytes: number
+  /** From the first contact to equal roots, or 30 s. */
+  durationMs: number
+}
+
+/** A snapshot of counters and present values: plain finite numbers, nested by part. */
+export interface Metrics {
+  /** Members by liveness, self included. */
+  members: { alive: number; suspect: number; dead: number; left: number }
+  /** Datagrams and frames, sealing included, IP and UDP headers not. */
+  traffic: {
+    datagramsSent: number
+    bytesSent: number
+    datagramsReceived: number
+    bytesReceived: number
+    framesSent: number
+    frameBytesSent: number
+    framesReceived: number
+    frameBytesReceived: number
+  }
+  /** Packets and records dropped, by cause. */
+  dropped: Record<string, number>
+  /** Probes, accusations, suspicions, refutations, deaths, revived. */
+  detector: Record<string, number>
+  /** Rumors sent, asked for, new and known, hot, and the age of the oldest own write not sent yet. */
+  rumors: Record<string, number>
+  /** Sessions, useless sessions, records and bytes moved. */
+  antiEntropy: Record<string, number>
+  /** Keys, bytes, tombstones. */
+  store: { keys: number; bytes: number; tombstones: number }
+  /** Own wall clock minus the median of the partners', ms. */
+  clock: { offMs: number }
+  /** Sockets, as the operating system and the fault injection saw them. */
+  socket: Record<string, number>
+  /** Events handed to JavaScript: waiting now, and dropped for a slow reader. */
+  events: { waiting: number; dropped: number }
+  /** Milliseconds JavaScript has been blocked for more than 100 ms at a time since the first start in this thread. */
+  js: { blockedMs: number }
+  /** 1 or 0; the reasons are in `health()`. */
+  healthy: number
+}
+
+/** Whether this member can do its work, and why not. */
+export interface Health {
+  healthy: boolean
+  reasons: string[]
+}
