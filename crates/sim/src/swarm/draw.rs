@@ -68,7 +68,8 @@ pub fn draw(seed: u64) -> Case {
         _ => 25 + rng.below(40),
     };
     let length_ms = 15_000 + rng.below(75_000) as u64;
-    let mode = ["push-pull", "push-pull", "push", "pull"][rng.below(4)].to_owned();
+    let mode = ["push-pull", "push-pull", "push", "pull"][rng.below(4)];
+    let mode = if super::is_built(mode) { mode } else { "push-pull" }.to_owned();
     let patience_ms = [2_000, 4_000, 4_000, 8_000][rng.below(4)];
     let bytes_per_second = [256_000, 256_000, 60_000][rng.below(3)];
     let mut draw = Draw { rng, members, length_ms, schedule: Vec::new() };

@@ -76,11 +76,7 @@ impl Case {
         let mut config = Config::lan();
         config.detector.patience = Duration::from_millis(self.patience_ms);
         config.bytes_per_second_max = self.bytes_per_second;
-        config.gossip.mode = match self.mode.as_str() {
-            "push" => Mode::Push,
-            "pull" => Mode::Pull,
-            _ => Mode::PushPull,
-        };
+        config.gossip.mode = mode(&self.mode);
         config
     }
 
@@ -141,6 +137,23 @@ impl Case {
         world.play(&self.schedule, Duration::from_millis(self.length_ms));
         world.trace()
     }
+}
+
+fn mode(name: &str) -> Mode {
+    match name {
+        "push" => Mode::Push,
+        "pull" => Mode::Pull,
+        _ => Mode::PushPull,
+    }
+}
+
+/// Does this build know the mode?
+fn is_built(name: &str) -> bool {
+    let mut config = Config::lan();
+    config.gossip.mode = mode(name);
+    let mut world = World::new(0, 1, config);
+    world.start(0, &[]);
+    world.is_up(0)
 }
 
 fn check(world: &mut World) -> Result<(), Failure> {
