@@ -154,8 +154,9 @@ fn written(written: &Written) -> String {
 
 fn addresses(texts: &[String]) -> Result<Vec<SocketAddr>, JsError> {
     let parse = |text: &String| {
-        text.parse()
-            .map_err(|_| JsError::new("ERR_HEARSAY_ARGUMENT", format!("'{text}' is not 'ip:port' of a member")))
+        text.parse().map_err(|_| {
+            JsError::new("ERR_HEARSAY_ARGUMENT", format!("'{text}' is not 'ip:port' of a member"))
+        })
     };
     texts.iter().map(parse).collect()
 }
@@ -164,7 +165,11 @@ fn addresses(texts: &[String]) -> Result<Vec<SocketAddr>, JsError> {
 impl NativeCluster {
     /// Begins a start; the event `Started` or `StartFailed` follows. `wake` is called when there is something to drain.
     #[napi(factory)]
-    pub fn start(env: Env, options: StartOptions, wake: Function<'_, (), ()>) -> Result<NativeCluster, JsError> {
+    pub fn start(
+        env: Env,
+        options: StartOptions,
+        wake: Function<'_, (), ()>,
+    ) -> Result<NativeCluster, JsError> {
         let options = options.into_options()?;
         let waker = wake
             .build_threadsafe_function()

@@ -320,7 +320,8 @@ impl Groups {
     fn json(&self) -> String {
         let mut groups = Vec::new();
         for (group, fields) in &self.0 {
-            let fields: Vec<String> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+            let fields: Vec<String> =
+                fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
             groups.push(format!("\"{group}\":{{{}}}", fields.join(",")));
         }
         format!("{{{}}}", groups.join(","))
