@@ -1,6 +1,6 @@
 //! Runs a target over seeded inputs and cuts a failing one down.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
@@ -16,7 +16,7 @@ pub struct Failure {
     pub case: u32,
     /// The input, cut down as far as it still fails.
     pub input: Vec<u8>,
-    /// What the panic said.
+    /// What the panic said, and where.
     pub message: String,
 }
 
@@ -36,6 +36,7 @@ impl fmt::Debug for Failure {
 
 thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
+    static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 /// Runs `run` on `input`; the panic's message if it panics. Panics of the calling thread are not printed meanwhile.
@@ -44,7 +45,10 @@ pub fn attempt(run: fn(&[u8]), input: &[u8]) -> Result<(), String> {
     HOOK.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            if !QUIET.get() {
+            if QUIET.get() {
+                let place = info.location().map(ToString::to_string).unwrap_or_default();
+                PLACE.with(|p| *p.borrow_mut() = place);
+            } else {
                 before(info);
             }
         }));
@@ -53,11 +57,12 @@ pub fn attempt(run: fn(&[u8]), input: &[u8]) -> Result<(), String> {
     let result = panic::catch_unwind(AssertUnwindSafe(|| run(input)));
     QUIET.set(false);
     result.map_err(|payload| {
-        payload
+        let text = payload
             .downcast_ref::<String>()
             .cloned()
             .or_else(|| payload.downcast_ref::<&str>().map(|s| (*s).to_owned()))
-            .unwrap_or_default()
+            .unwrap_or_default();
+        PLACE.with(|place| format!("{text} at {}", place.borrow()))
     })
 }
 

@@ -7,12 +7,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use hearsay_proto::member::MemberId;
-use hearsay_proto::output::StreamId;
+use hearsay_proto::member::{Generation, Incarnation, Liveness, Member, MemberId, Profile};
+use hearsay_proto::output::{Event as Gossiped, StreamId};
 use hearsay_proto::time::{Mono, Now, Wall};
-use hearsay_proto::wire::{Framing, Header, Limits, decode, label_hash};
+use hearsay_proto::wire::{
+    Framing, Header, Limits, Message, begin, decode, encode_message, label_hash, peek_header,
+};
 use hearsay_proto::{Config, Gossip, Identity, Output, Seed};
 
 use crate::maker::{Maker, WALL_START_MS};
@@ -50,7 +53,7 @@ impl<'a> Script<'a> {
 
 /// Address of the n-th member.
 fn address(n: u8) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1 + n), 7946))
+    SocketAddr::from((Ipv4Addr::new(10, 0, 0, n.wrapping_add(1)), 7946))
 }
 
 /// A member under test: its machine, and a host's checks around it.
@@ -59,6 +62,9 @@ struct Host {
     config: Config,
     deadline: Mono,
     odd: u64,
+    datagrams: u64,
+    frames: u64,
+    deaths: u64,
 }
 
 /// What a drain brought out.
@@ -83,7 +89,9 @@ impl Host {
         let mut bytes = [seed; 32];
         bytes[0] = n;
         match Gossip::new(config.clone(), identity, bytes, now) {
-            Ok(gossip) => Host { gossip, config, deadline: Mono::FAR, odd: 1 },
+            Ok(gossip) => {
+                Host { gossip, config, deadline: Mono::FAR, odd: 1, datagrams: 0, frames: 0, deaths: 0 }
+            }
             Err(error) => panic!("the identity is valid, yet: {error}"),
         }
     }
@@ -111,10 +119,14 @@ impl Host {
     }
 
     fn datagram(&mut self, now: Now, from: SocketAddr, plain: &[u8]) {
+        let header = peek_header(plain).ok().filter(|_| !self.foreign(plain, Framing::Datagram));
+        let known = header.is_some_and(|h| self.gossip.members().iter().any(|m| m.id() == h.sender));
+        self.datagrams += u64::from(known);
         self.unchanged(plain, Framing::Datagram, |g| g.handle_datagram(now, from, plain));
     }
 
     fn frame(&mut self, now: Now, stream: StreamId, plain: &[u8]) {
+        self.frames += u64::from(!self.foreign(plain, Framing::Frame));
         self.unchanged(plain, Framing::Frame, |g| g.handle_frame(now, stream, plain));
     }
 
@@ -141,10 +153,27 @@ impl Host {
                     self.deadline = at;
                     return outs;
                 }
-                _ => {}
+                Output::Event(Gossiped::MemberSuspected(_) | Gossiped::MemberDied(_)) => self.deaths += 1,
+                Output::Event(_) => {}
             }
         }
-        panic!("{OUTPUTS_MAX} outputs and no Wait")
+        panic!("{OUTPUTS_MAX} outputs and no Wait; the last of them: {}", self.name_last(&outs, 6))
+    }
+
+    /// What the last outputs were, for a failure's message.
+    fn name_last(&self, outs: &[Out], count: usize) -> String {
+        let last = outs.iter().skip(outs.len().saturating_sub(count));
+        let texts: Vec<String> = last
+            .map(|out| match out {
+                Out::Datagram(to, bytes) => {
+                    format!("to {to} {:?}", decode(bytes, &self.limits(), Framing::Datagram))
+                }
+                Out::Open(stream, to) => format!("open {stream:?} to {to}"),
+                Out::Frame(stream, bytes) => format!("frame of {} B on {stream:?}", bytes.len()),
+                Out::Close(stream) => format!("close {stream:?}"),
+            })
+            .collect();
+        texts.join("; ")
     }
 
     fn well_formed(&self, plain: &[u8], framing: Framing) {
@@ -206,9 +235,69 @@ impl Host {
         }
     }
 
+    /// A stranger with the id and name of number `n` greets, and comes back with the cookie it is challenged with.
+    fn introduce(&mut self, now: Now, n: u8) {
+        let id = MemberId(u64::from(n));
+        let profile = Profile {
+            name: format!("m{n}").into(),
+            generation: Generation(now.wall.0),
+            id,
+            revision: 1,
+            address: address(n),
+            tags: [("n".to_owned(), n.to_string())].into(),
+        };
+        let (profile, incarnation) = (Arc::new(profile), Incarnation(0));
+        let member = Member { profile, incarnation, liveness: Liveness::Alive };
+        let header = Header::new(label_hash(&self.config.label), id);
+        let mut cookie = 0;
+        for _ in 0..2 {
+            let mut buf = Vec::new();
+            begin(&header, &mut buf);
+            let hello = Message::Hello { cookie, spread: n < 5, member: member.clone() };
+            encode_message(&hello, &mut buf, Framing::Datagram);
+            self.datagram(now, address(n), &buf);
+            for out in self.settle(now) {
+                let Out::Datagram(to, bytes) = out else { continue };
+                let messages = decode(&bytes, &self.limits(), Framing::Datagram).map(|d| d.messages);
+                if let (true, Some(Message::Challenge { cookie: given })) =
+                    (to == address(n), messages.unwrap_or_default().first())
+                {
+                    cookie = *given;
+                }
+            }
+        }
+    }
+
     fn join(&mut self, now: Now, to: u8) {
         let addresses = if to == 3 { Err("no such host".into()) } else { Ok(vec![address(to)]) };
         self.gossip.join(now, vec![Seed { name: format!("seed-{to}"), addresses }]);
+    }
+}
+
+/// What a script reached: how deep the harness gets is tested, too.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Reach {
+    /// Most members known at the end of a script to the member that knows fewest.
+    pub members: usize,
+    /// Keys held at the end by the member that holds fewest.
+    pub keys: usize,
+    /// Valid packets of known members taken in.
+    pub datagrams: u64,
+    /// Valid frames taken in.
+    pub frames: u64,
+    /// Suspicions and deaths seen.
+    pub deaths: u64,
+}
+
+impl Reach {
+    fn of<'a>(hosts: impl Iterator<Item = &'a Host> + Clone) -> Reach {
+        Reach {
+            members: hosts.clone().map(|h| h.gossip.members().len()).min().unwrap_or(0),
+            keys: hosts.clone().map(|h| h.gossip.len()).min().unwrap_or(0),
+            datagrams: hosts.clone().map(|h| h.datagrams).sum(),
+            frames: hosts.clone().map(|h| h.frames).sum(),
+            deaths: hosts.map(|h| h.deaths).sum(),
+        }
     }
 }
 
@@ -262,12 +351,15 @@ fn packet(script: &mut Script<'_>, framing: Framing, me: MemberId, now: Now) -> 
 }
 
 /// One member under any sequence of inputs: packets of strangers, streams, timeouts, commands.
-pub fn single(data: &[u8]) {
+pub fn single(data: &[u8]) -> Reach {
     let mut script = Script(data);
     let mut clock = Clock::new();
     let mut host = Host::new(0, script.byte(), clock.0);
     let mut streams: Vec<StreamId> = Vec::new();
     drop(host.settle(clock.0));
+    for n in 1..=script.byte() % 4 {
+        host.introduce(clock.0, n);
+    }
     for _ in 0..STEPS_MAX {
         if script.ended() {
             break;
@@ -290,6 +382,7 @@ pub fn single(data: &[u8]) {
             10 => host.gossip.handle_stream_writable(now, stream),
             11 => host.gossip.handle_stream_closed(now, stream),
             12 => host.command(now, &mut script),
+            13 => host.introduce(now, 1 + script.byte() % 8),
             _ => {
                 clock.reach(host.deadline);
                 drop(host.timeout(clock.0));
@@ -301,6 +394,7 @@ pub fn single(data: &[u8]) {
             }
         }
     }
+    Reach::of([host].iter())
 }
 
 /// Something under way to a member.
@@ -414,7 +508,7 @@ impl Pair {
 
 /// Two members that join, write and leave, and a network that delivers, loses, repeats, reorders and damages, all by the
 /// script.
-pub fn pair(data: &[u8]) {
+pub fn pair(data: &[u8]) -> Reach {
     let mut script = Script(data);
     let mut pair = Pair::new(script.byte());
     for n in 0..2 {
@@ -460,4 +554,5 @@ pub fn pair(data: &[u8]) {
             _ => pair.tick(),
         }
     }
+    Reach::of(pair.hosts.iter())
 }

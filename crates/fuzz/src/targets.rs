@@ -157,5 +157,5 @@ pub fn seeds(maker: &mut Maker) -> Vec<u8> {
 
 /// Scripts of inputs: the machine reads any bytes as one.
 pub fn scripts(maker: &mut Maker) -> Vec<u8> {
-    maker.noise(600)
+    maker.noise(1_600)
 }

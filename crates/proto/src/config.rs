@@ -1,6 +1,7 @@
 //! Configuration: public fields, presets, checked once.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::phi::Model;
@@ -300,6 +301,15 @@ impl Config {
 
 fn within(d: Duration, min_ms: u128, max_ms: u128) -> bool {
     (min_ms..=max_ms).contains(&d.as_millis())
+}
+
+/// A seed after resolution by the host.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Seed {
+    /// As the user wrote it.
+    pub name: String,
+    /// What it resolved to, or why not.
+    pub addresses: Result<Vec<SocketAddr>, String>,
 }
 
 /// A field of [`Config`] out of its range.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::entry::Entry;
+use crate::entry::{Entry, Version};
 use crate::member::{Member, MemberId, Profile};
 use crate::merkle::HashKey;
 
@@ -92,15 +92,25 @@ impl RecordHasher {
         (place >> 32) as u16
     }
 
+    /// Long hash of an entry's key, from which its elements and version tags are made.
+    pub fn entry_name(&self, key: &[u8]) -> [u8; 32] {
+        self.key.long(key)
+    }
+
     /// Element of an entry: key, stamp, writer, flags.
     pub fn entry_element(&self, entry: &Entry) -> u128 {
-        let name = self.key.long(&entry.key);
-        let v = entry.version;
-        self.key.element(&block(
-            2,
-            &name,
-            &[v.stamp.0, v.writer.0, u64::from(entry.flags()), entry.ttl_ms.unwrap_or(0)],
-        ))
+        let name = self.entry_name(&entry.key);
+        self.entry_element_of(&name, entry.version, entry.flags(), entry.ttl_ms)
+    }
+
+    /// Element of an entry given in parts, its key as [`RecordHasher::entry_name`].
+    pub fn entry_element_of(&self, name: &[u8; 32], v: Version, flags: u8, ttl_ms: Option<u64>) -> u128 {
+        self.key.element(&block(2, name, &[v.stamp.0, v.writer.0, u64::from(flags), ttl_ms.unwrap_or(0)]))
+    }
+
+    /// Version tag of an entry given in parts: the tag of its [`RumorId`].
+    pub fn entry_tag_of(&self, name: &[u8; 32], v: Version) -> u32 {
+        self.key.element(&block(3, name, &[v.stamp.0, v.writer.0])) as u32
     }
 
     /// Hash of everything static in a member record; cached by whoever holds many.
@@ -131,11 +141,8 @@ impl RecordHasher {
 
     /// Rumor id of an entry.
     pub fn entry_rumor(&self, entry: &Entry) -> RumorId {
-        let name = self.key.long(&entry.key);
-        let place = self.place(&entry.key);
-        let v = entry.version;
-        let tag = self.key.element(&block(3, &name, &[v.stamp.0, v.writer.0])) as u32;
-        RumorId { bucket: RecordHasher::bucket(place), tag }
+        let tag = self.entry_tag_of(&self.entry_name(&entry.key), entry.version);
+        RumorId { bucket: RecordHasher::bucket(self.place(&entry.key)), tag }
     }
 
     /// Rumor id of a member record: name, generation, revision.
@@ -154,7 +161,6 @@ impl RecordHasher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::Version;
     use crate::time::Stamp;
 
     #[test]

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 /// Modules of `crates/proto`, lowest first: each may use those before it.
 const NOUNS_AND_TOOLS: [&str; 15] = [
-    "time", "rng", "phi", "merkle", "ring", "member", "entry", "record", "metrics", "wire", "config", "output",
-    "budget", "replica", "roster",
+    "time", "rng", "phi", "merkle", "ring", "member", "entry", "record", "metrics", "wire", "config",
+    "output", "budget", "replica", "roster",
 ];
 /// Strangers to each other.
 const PARTS: [&str; 6] = ["detector", "rumors", "store", "sync", "join", "transfer"];
@@ -64,11 +64,12 @@ fn uses(code: &[&str]) -> BTreeSet<String> {
     text.match_indices("crate::")
         .flat_map(|(at, _)| {
             let rest = &text[at + "crate::".len()..];
-            let word = |s: &str| -> String {
-                s.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
-            };
+            let word =
+                |s: &str| -> String { s.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
             match rest.strip_prefix('{') {
-                Some(list) => list[..list.find('}').unwrap_or(0)].split(',').map(|s| word(s.trim())).collect(),
+                Some(list) => {
+                    list[..list.find('}').unwrap_or(0)].split(',').map(|s| word(s.trim())).collect()
+                }
                 None => vec![word(rest)],
             }
         })
@@ -173,7 +174,8 @@ fn only_ts_native_knows_the_binding() {
     for file in &files {
         let text = fs::read_to_string(file).unwrap();
         let knows = text.lines().any(|l| {
-            (l.contains("from '") || l.contains("require(") || l.contains("import(")) && l.contains("/native/")
+            (l.contains("from '") || l.contains("require(") || l.contains("import("))
+                && l.contains("/native/")
         });
         if knows {
             assert_eq!(file.file_name().unwrap(), "native.ts", "{} imports the binding", file.display());
@@ -206,8 +208,10 @@ fn imports_of_ts_point_down() {
         let text = fs::read_to_string(file).unwrap();
         for line in text.lines() {
             let Some(at) = line.find("from './") else { continue };
-            let used: String = line[at + 8..].chars().take_while(|c| c.is_alphanumeric() || *c == '-').collect();
-            let type_only = line.trim_start().starts_with("import type") || line.trim_start().starts_with("export type");
+            let used: String =
+                line[at + 8..].chars().take_while(|c| c.is_alphanumeric() || *c == '-').collect();
+            let type_only =
+                line.trim_start().starts_with("import type") || line.trim_start().starts_with("export type");
             let down = level(&used).is_some_and(|l| l < own || (l == own && type_only) || name == "index");
             if !down {
                 faults.push(format!("ts/{name}.ts imports {used}"));

@@ -3,10 +3,13 @@
 //! [`world::World`] is the twin of the runtime's driver: it feeds the same [`hearsay_proto::Gossip`] and drains the same
 //! outputs. Two runs of one seed give byte-identical traces.
 
+pub mod baseline;
 pub mod check;
 pub mod network;
+pub mod phi_paper;
 pub mod scenario;
+pub mod stats;
 pub mod world;
 
 pub use network::{Loss, Network};
-pub use world::{Host, World};
+pub use world::{Host, News, Stall, World};

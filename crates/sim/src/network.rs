@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hearsay_proto::rng::Rng;
+use hearsay_proto::time::Mono;
 
 /// How datagrams are lost.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -43,12 +44,22 @@ pub struct Network {
     pub reorder_by: Duration,
     /// Bytes per second of a stream.
     pub stream_bytes_per_second: f64,
+    /// Bytes that wait for a limited uplink; the next ones are dropped.
+    pub uplink_queue_bytes: f64,
     group: Vec<u32>,
     cut: BTreeSet<(u32, u32)>,
     deaf: Vec<bool>,
     mute: Vec<bool>,
     bad_links: BTreeSet<(u32, u32)>,
     bad_hosts: Vec<bool>,
+    uplinks: Vec<Uplink>,
+}
+
+/// A host's way out: unlimited at a rate of zero.
+#[derive(Clone, Copy, Debug, Default)]
+struct Uplink {
+    bytes_per_second: f64,
+    free_at: Mono,
 }
 
 impl Network {
@@ -62,12 +73,14 @@ impl Network {
             reorder: 0.0,
             reorder_by: Duration::from_millis(50),
             stream_bytes_per_second: 50e6,
+            uplink_queue_bytes: 200_000.0,
             group: vec![0; hosts],
             cut: BTreeSet::new(),
             deaf: vec![false; hosts],
             mute: vec![false; hosts],
             bad_links: BTreeSet::new(),
             bad_hosts: vec![false; hosts],
+            uplinks: vec![Uplink::default(); hosts],
         }
     }
 
@@ -85,6 +98,7 @@ impl Network {
         self.deaf.resize(hosts, false);
         self.mute.resize(hosts, false);
         self.bad_hosts.resize(hosts, false);
+        self.uplinks.resize(hosts, Uplink::default());
     }
 
     /// Puts each host into a group; datagrams pass only within one.
@@ -107,6 +121,42 @@ impl Network {
     /// Nothing this host sends arrives.
     pub fn mute(&mut self, host: usize) {
         self.mute[host] = true;
+    }
+
+    /// Restores one direction of one link.
+    pub fn restore(&mut self, from: usize, to: usize) {
+        self.cut.remove(&(from as u32, to as u32));
+    }
+
+    /// This host hears again, and is heard.
+    pub fn open_ears_and_mouth(&mut self, host: usize) {
+        self.deaf[host] = false;
+        self.mute[host] = false;
+    }
+
+    /// Limits what a host sends; zero is no limit.
+    pub fn limit_uplink(&mut self, host: usize, bytes_per_second: f64) {
+        self.uplinks[host].bytes_per_second = bytes_per_second;
+    }
+
+    /// Bytes per second of a stream from this host.
+    pub fn stream_rate(&self, host: usize) -> f64 {
+        let own = self.uplinks[host].bytes_per_second;
+        if own > 0.0 { own.min(self.stream_bytes_per_second) } else { self.stream_bytes_per_second }
+    }
+
+    /// A packet of this size enters a host's uplink: how long it waits and takes; none if the queue is full.
+    pub fn enter_uplink(&mut self, now: Mono, host: usize, bytes: usize) -> Option<Duration> {
+        let link = &mut self.uplinks[host];
+        if link.bytes_per_second <= 0.0 {
+            return Some(Duration::ZERO);
+        }
+        let waiting = link.free_at.since(now).as_secs_f64() * link.bytes_per_second;
+        if waiting + bytes as f64 > self.uplink_queue_bytes {
+            return None;
+        }
+        link.free_at = link.free_at.max(now) + Duration::from_secs_f64(bytes as f64 / link.bytes_per_second);
+        Some(link.free_at.since(now))
     }
 
     /// Ends partitions, cuts, deafness and muteness; loss, duplication and reordering stay.
@@ -202,6 +252,18 @@ mod tests {
             let expected = if matches!(loss, Loss::Independent(_)) { 1.25 } else { 10.0 };
             assert!((length / expected - 1.0).abs() < 0.05, "{loss:?} {length}");
         }
+    }
+
+    #[test]
+    fn uplinks_queue_and_overflow() {
+        let mut net = Network::lan(2);
+        assert_eq!(net.enter_uplink(Mono(0), 0, 1_000_000), Some(Duration::ZERO));
+        net.limit_uplink(0, 100_000.0);
+        assert_eq!(net.enter_uplink(Mono(0), 0, 1_000), Some(Duration::from_millis(10)));
+        assert_eq!(net.enter_uplink(Mono(5_000_000), 0, 1_000), Some(Duration::from_millis(15)));
+        assert_eq!(net.enter_uplink(Mono(0), 0, 199_000), None);
+        assert_eq!(net.enter_uplink(Mono(1_000_000_000), 0, 1_000), Some(Duration::from_millis(10)));
+        assert_eq!((net.stream_rate(0), net.stream_rate(1)), (100_000.0, 50e6));
     }
 
     #[test]

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearsay_proto::{Config, Event};
+use hearsay_proto::Config;
 use serde::Serialize;
 
 use crate::network::{Loss, Network};
-use crate::world::World;
+use crate::world::{News, World};
 
 /// Settings shared by all scenarios.
 #[derive(Clone, Debug)]
@@ -185,13 +185,13 @@ pub fn rumor(settings: &Settings) -> Outcome<RumorFigures> {
         world.checker.fail("views are not full after 60 s".into());
     }
     world.run(Duration::from_secs(20));
-    let idle_from = total_bytes(&world);
+    let idle_from = world.bytes_sent();
     world.run(Duration::from_secs(20));
-    let idle = (total_bytes(&world) - idle_from) as f64 / 20.0;
+    let idle = (world.bytes_sent() - idle_from) as f64 / 20.0;
     let sent = |w: &World| -> u64 {
         w.up().filter_map(|h| w.gossip(h)).map(|g| g.metrics(w.clock(0)).rumors.records_sent).sum()
     };
-    let (records_from, bytes_from, from) = (sent(&world), total_bytes(&world), world.now);
+    let (records_from, bytes_from, from) = (sent(&world), world.bytes_sent(), world.now);
     let mut rng = hearsay_proto::rng::Rng::from_number(settings.seed ^ 0x77);
     let mut times = Vec::new();
     let mut late = 0;
@@ -217,7 +217,7 @@ pub fn rumor(settings: &Settings) -> Outcome<RumorFigures> {
         world.run(Duration::from_secs(2).saturating_sub(world.now.since(start)));
     }
     let elapsed = world.now.since(from).as_secs_f64();
-    let spread_bytes = (total_bytes(&world) - bytes_from) as f64 - idle * elapsed;
+    let spread_bytes = (world.bytes_sent() - bytes_from) as f64 - idle * elapsed;
     let copies = (sent(&world) - records_from) as f64;
     let equal = world.run_until(Duration::from_secs(60), Duration::from_millis(100), World::roots_equal);
     if equal.is_none() {
@@ -232,10 +232,6 @@ pub fn rumor(settings: &Settings) -> Outcome<RumorFigures> {
         bytes_per_write: spread_bytes / per,
     };
     Outcome::of("rumor", settings, world, figures)
-}
-
-fn total_bytes(world: &World) -> u64 {
-    world.hosts.iter().map(|h| h.payload_bytes + h.stream_bytes).sum()
 }
 
 /// Figures of [`crash`].
@@ -268,29 +264,24 @@ pub fn crash(settings: &Settings) -> Outcome<CrashFigures> {
         world.checker.fail(format!("{name} is not dead everywhere after 60 s"));
     }
     world.run(Duration::from_secs(2));
-    let (mut suspected, mut died) = (Vec::new(), Vec::new());
-    let mut false_deaths = 0;
-    for host in world.up() {
-        for told in world.hosts[host].told.iter() {
-            match &told.event {
-                Event::MemberSuspected(m) if **m.name() == name && told.at >= at => {
-                    suspected.push(told.at.since(at).as_secs_f64());
-                }
-                Event::MemberDied(m) if **m.name() == name => died.push(told.at.since(at).as_secs_f64()),
-                Event::MemberDied(_) => false_deaths += 1,
-                _ => {}
-            }
-        }
-    }
+    let times = |wanted: News| {
+        let of_victim = world.log.iter().filter(move |t| t.subject as usize == victim && t.at >= at);
+        of_victim.filter(move |t| t.news == wanted).map(move |t| t.at.since(at).as_secs_f64())
+    };
+    let false_deaths = world
+        .log
+        .iter()
+        .filter(|t| t.news == News::Died && (t.subject as usize != victim || t.at < at))
+        .count();
+    let figures = CrashFigures {
+        first_suspicion_s: times(News::Suspected).reduce(f64::min),
+        first_death_s: times(News::Died).reduce(f64::min),
+        last_death_s: times(News::Died).reduce(f64::max),
+        false_deaths,
+    };
     if false_deaths > 0 {
         world.checker.fail(format!("{false_deaths} false deaths"));
     }
-    let figures = CrashFigures {
-        first_suspicion_s: suspected.iter().copied().reduce(f64::min),
-        first_death_s: died.iter().copied().reduce(f64::min),
-        last_death_s: died.iter().copied().reduce(f64::max),
-        false_deaths,
-    };
     Outcome::of("crash", settings, world, figures)
 }
 

@@ -238,11 +238,12 @@ impl Detector {
         let Some(probe) = self.probes.running.get_mut(&id) else { return };
         probe.round += 1;
         let due = now + probe.length;
-        let fresh = roster.pick(rng, self.config.relays, |relay| {
+        let mut relays = roster.pick(rng, self.config.relays, |relay| {
             relay != id && roster.is_alive(relay) && !probe.relays.contains(&relay)
         });
-        // In a small cluster there are soon no fresh ones: then all are asked again.
-        let relays = if fresh.is_empty() { roster.pick_alive(rng, self.config.relays, &[id]) } else { fresh };
+        // In a small cluster there are soon no fresh ones: then some are asked again.
+        let except: Vec<MemberId> = relays.iter().copied().chain([id]).collect();
+        relays.extend(roster.pick_alive(rng, self.config.relays - relays.len(), &except));
         probe.relays.extend(&relays);
         self.probes.set_due(id, due);
         self.ping(now, id);

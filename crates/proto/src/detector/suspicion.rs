@@ -119,9 +119,12 @@ impl Detector {
     ) -> News {
         self.review_pair(now, roster);
         let id = claim.id;
-        let known = roster.live(id).filter(|(inc, l)| l.is_living() && *inc <= claim.incarnation);
+        // One held dead or left can be suspect only at a newer incarnation.
+        let fits = roster.live(id).is_some_and(|(known, liveness)| {
+            known < claim.incarnation || (known == claim.incarnation && liveness.is_living())
+        });
         let buried = claim.accusers.iter().all(|a| roster.liveness(a.id) == Some(Liveness::Dead));
-        if known.is_none() || id == roster.my_id() || buried {
+        if !fits || id == roster.my_id() || buried {
             return News::Old;
         }
         let accusers_max = self.config.accusers.min(ACCUSERS_MAX);

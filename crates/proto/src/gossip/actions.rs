@@ -1,7 +1,7 @@
 //! Does what parts ask for, until none asks for anything.
 
-use super::outbound::Ready;
 use super::Gossip;
+use super::outbound::Ready;
 use crate::budget::Class;
 use crate::detector;
 use crate::join;
@@ -27,8 +27,11 @@ struct Served<'a> {
 
 impl Source for Served<'_> {
     fn record(&mut self, id: RumorId) -> Option<(u8, Record)> {
-        let record =
-            self.store.find(id).map(Record::Entry).or_else(|| self.roster.find_rumor(id).map(Record::Member))?;
+        let record = self
+            .store
+            .find(id)
+            .map(Record::Entry)
+            .or_else(|| self.roster.find_rumor(id).map(Record::Member))?;
         Some((HOP_ASKED, record))
     }
 

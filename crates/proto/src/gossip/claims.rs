@@ -26,7 +26,8 @@ impl Gossip {
         match claim.liveness {
             Liveness::Alive | Liveness::Left => self.merge_live(now, claim),
             Liveness::Suspect => {
-                if claim.incarnation < incarnation || (claim.incarnation == incarnation && !liveness.is_living())
+                if claim.incarnation < incarnation
+                    || (claim.incarnation == incarnation && !liveness.is_living())
                 {
                     return;
                 }
@@ -40,7 +41,10 @@ impl Gossip {
                     return;
                 }
                 let news = self.detector.handle_death_report(now, claim, &self.roster, &mut self.rng);
-                debug_assert!(matches!(news, DeathNews::CountsAsAll | DeathNews::Probing | DeathNews::Ignored));
+                debug_assert!(matches!(
+                    news,
+                    DeathNews::CountsAsAll | DeathNews::Probing | DeathNews::Ignored
+                ));
             }
         }
     }
@@ -107,9 +111,9 @@ impl Gossip {
         } else if accusing {
             let alive = self.alive_claim();
             self.post_claim(from, alive.clone());
-            if let Some(accuser) = claim.accusers.first().filter(|a| {
-                claim.liveness == Liveness::Dead && a.id != from
-            }) {
+            if let Some(accuser) =
+                claim.accusers.first().filter(|a| claim.liveness == Liveness::Dead && a.id != from)
+            {
                 self.post_claim(accuser.id, alive);
             }
         }

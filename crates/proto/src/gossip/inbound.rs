@@ -65,7 +65,12 @@ impl Gossip {
             self.notice(now, sender);
         }
         let session = decoded.messages.iter().any(|m| {
-            matches!(m, Message::IHave { repair: true, .. } | Message::Want { repair: true, .. } | Message::Diff { .. })
+            matches!(
+                m,
+                Message::IHave { repair: true, .. }
+                    | Message::Want { repair: true, .. }
+                    | Message::Diff { .. }
+            )
         });
         let from = From { id: sender, address: from, session };
         // A DIFF ends what the rest of its datagram reports.
@@ -175,15 +180,18 @@ impl Gossip {
             Message::Pull { tree, cursor } => self.handle_pull(now, from.id, tree, cursor),
             Message::Page(page) => self.handle_page(now, from.id, &page),
             Message::Walk { seq, tree, settled, salt, items } => {
-                let mut trees = Trees { store: &mut self.store, roster: &self.roster, index: &mut self.index };
+                let mut trees =
+                    Trees { store: &mut self.store, roster: &self.roster, index: &mut self.index };
                 self.sync.handle_walk(now, from.id, seq, tree, settled, salt, &items, &mut trees);
             }
             Message::Diff { seq, items, .. } => {
-                let mut trees = Trees { store: &mut self.store, roster: &self.roster, index: &mut self.index };
+                let mut trees =
+                    Trees { store: &mut self.store, roster: &self.roster, index: &mut self.index };
                 self.sync.handle_diff(now, from.id, seq, &items, &mut trees);
             }
             Message::List { seq, tree, settled, ranges } => {
-                let mut trees = Trees { store: &mut self.store, roster: &self.roster, index: &mut self.index };
+                let mut trees =
+                    Trees { store: &mut self.store, roster: &self.roster, index: &mut self.index };
                 self.sync.handle_list(now, from.id, seq, tree, settled, &ranges, &mut trees);
             }
             Message::Busy { tree, .. } => {
@@ -338,8 +346,7 @@ impl Gossip {
     }
 
     fn handle_welcome(&mut self, now: Now, from: From, member: &Member, peers: &[(MemberId, SocketAddr)]) {
-        let verdict =
-            self.join.handle_welcome(now, from.address, member, peers, &self.roster, &mut self.rng);
+        let verdict = self.join.handle_welcome(now, from.address, member, peers, &self.roster, &mut self.rng);
         match verdict {
             WelcomeVerdict::Ignored => {}
             WelcomeVerdict::Join => {
@@ -384,9 +391,8 @@ impl Gossip {
             }
         } else {
             let (store, roster) = (&self.store, &self.roster);
-            let mut find = |id| {
-                store.find(id).map(Record::Entry).or_else(|| roster.find_rumor(id).map(Record::Member))
-            };
+            let mut find =
+                |id| store.find(id).map(Record::Entry).or_else(|| roster.find_rumor(id).map(Record::Member));
             self.rumors.handle_want(now, from, ids, &mut self.budget, &mut find);
         }
     }

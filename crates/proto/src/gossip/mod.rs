@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use crate::budget::Budget;
 use crate::config::Config;
+pub use crate::config::Seed;
 use crate::detector::Detector;
 use crate::join::Join;
 use crate::member::{
@@ -55,15 +56,6 @@ pub struct Identity {
     pub address: SocketAddr,
     /// Tags.
     pub tags: Tags,
-}
-
-/// A seed after resolution by the host.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Seed {
-    /// As the user wrote it.
-    pub name: String,
-    /// What it resolved to, or why not.
-    pub addresses: Result<Vec<SocketAddr>, String>,
 }
 
 /// How far a leave has come.
@@ -162,7 +154,8 @@ impl Gossip {
             address: identity.address,
             tags: identity.tags,
         };
-        let me = Member { profile: Arc::new(profile), incarnation: Incarnation(0), liveness: Liveness::Alive };
+        let me =
+            Member { profile: Arc::new(profile), incarnation: Incarnation(0), liveness: Liveness::Alive };
         let hasher = RecordHasher::new(&config.label);
         let limits = config.limits;
         let mix = rng.u64();

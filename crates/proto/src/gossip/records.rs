@@ -48,7 +48,13 @@ impl Replicas for Trees<'_> {
 
 impl Gossip {
     /// A record from anywhere. Returns whether it changed anything.
-    pub(super) fn handle_record(&mut self, now: Now, from: MemberId, record: &Record, source: Source) -> bool {
+    pub(super) fn handle_record(
+        &mut self,
+        now: Now,
+        from: MemberId,
+        record: &Record,
+        source: Source,
+    ) -> bool {
         match record {
             Record::Member(member) => self.merge_member(now, member, source),
             Record::Entry(entry) => self.merge_entry(now, from, entry, source),

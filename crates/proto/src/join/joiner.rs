@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::pull::{Pull, Source, TRIES_MAX};
 use super::{Action, Join, PENDING_FOR, Pending, Phase, Progress, WelcomeVerdict, Why};
-use crate::gossip::Seed;
+use crate::config::Seed;
 use crate::member::{Member, MemberId};
 use crate::record::Tree;
 use crate::rng::Rng;
@@ -56,6 +56,7 @@ impl Join {
                     self.finish(!alone);
                 } else {
                     self.end_at = now.mono + self.join_timeout;
+                    self.knock_gap = ALONE_GAP;
                     self.knock(now.mono, roster, rng);
                 }
             }

@@ -25,8 +25,6 @@ mod names;
 mod pages;
 mod pull;
 mod seeds;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -422,3 +420,6 @@ impl Join {
         self.metrics
     }
 }
+
+#[cfg(test)]
+mod tests;

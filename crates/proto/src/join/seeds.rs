@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::gossip::Seed;
+use crate::config::Seed;
 use crate::member::MemberId;
 use crate::rng::Rng;
 use crate::roster::Roster;

@@ -56,6 +56,17 @@ impl Lane {
         }
     }
 
+    pub fn is_due(&self, now: Mono) -> bool {
+        now >= self.due
+    }
+
+    /// Flushes now instead of somewhat later, along with the other lane.
+    pub fn hasten(&mut self, now: Mono) {
+        if self.due != Mono::FAR {
+            self.due = now;
+        }
+    }
+
     pub fn deadline(&self) -> Mono {
         if self.pending.is_some() { self.tokens_at } else { self.due }
     }
@@ -125,8 +136,9 @@ impl Rumors {
             && self.lanes[1].pending.is_none()
             && self.hot.payload_waiting(1) <= STRIPE_FROM_DATAGRAMS * self.room
             && budget.available(now, Class::Entries) >= (self.room + self.overhead) * peers.len();
-        if entries_may_ride {
+        if entries_may_ride && self.hot.is_waiting(1) {
             self.fill_by_age(&mut content, 1);
+            self.lanes[1].last = Some(now);
         }
         Pending { to: peers, content, class }
     }

@@ -80,7 +80,10 @@ impl Hot {
             large,
             whole: whole && !large,
             own,
-            ..Hot::claim(Claim::plain(MemberId::NONE, Default::default(), crate::member::Liveness::Alive), since)
+            ..Hot::claim(
+                Claim::plain(MemberId::NONE, Default::default(), crate::member::Liveness::Alive),
+                since,
+            )
         }
     }
 

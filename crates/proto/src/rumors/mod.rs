@@ -327,6 +327,10 @@ impl Rumors {
         if now.mono >= self.tick_due {
             self.start_tick(now.mono, roster, rng);
         }
+        let [members, entries] = &mut self.lanes;
+        if entries.is_due(now.mono) {
+            members.hasten(now.mono);
+        }
         for lane in 0..self.lanes.len() {
             if let Some(parcel) = self.poll_lane(lane, now.mono, roster, budget, rng) {
                 return Some(parcel);

@@ -132,7 +132,9 @@ impl Cluster {
         let now = self.now;
         loop {
             let s = &mut self.sites[site];
-            let Some(parcel) = s.rumors.poll_datagram(now, &s.roster, &mut s.budget, &mut self.rng) else { break };
+            let Some(parcel) = s.rumors.poll_datagram(now, &s.roster, &mut s.budget, &mut self.rng) else {
+                break;
+            };
             let bytes: usize = parcel.messages.iter().map(message_bytes).sum();
             assert!(bytes > 0 && bytes <= Config::lan().room(), "{bytes}");
             assert!(!parcel.to.is_empty());
@@ -150,7 +152,8 @@ impl Cluster {
             }
         }
         let deadline = self.sites[site].rumors.deadline();
-        if deadline != Mono::FAR && (deadline < self.sites[site].timer || self.sites[site].timer <= now.mono) {
+        if deadline != Mono::FAR && (deadline < self.sites[site].timer || self.sites[site].timer <= now.mono)
+        {
             self.sites[site].timer = deadline;
             self.plan(deadline, Happens::Timer { site });
         }
@@ -351,14 +354,29 @@ fn five_percent_of_loss_costs_a_little() {
 #[test]
 #[ignore = "figures"]
 fn figures() {
-    for (n, loss, rumors) in [(10, 0.0, 200), (100, 0.0, 300), (100, 0.05, 300), (100, 0.2, 300), (1000, 0.0, 20), (1000, 0.05, 20)] {
+    for (n, loss, rumors) in [
+        (10, 0.0, 200),
+        (100, 0.0, 300),
+        (100, 0.05, 300),
+        (100, 0.2, 300),
+        (1000, 0.0, 20),
+        (1000, 0.05, 20),
+    ] {
         let (_, f) = single(n, loss, rumors, &Config::lan(), 3);
         println!("single {n} {loss}: {f:?}");
     }
-    for (per_second, budget, loss) in [(1000, 256_000, 0.0), (1000, 256_000, 0.05), (200, 100_000, 0.05), (400, 100_000, 0.05), (600, 100_000, 0.05), (1500, 100_000, 0.05), (5000, 100_000, 0.05)] {
+    for (per_second, budget, loss) in [
+        (1000, 256_000, 0.0),
+        (1000, 256_000, 0.05),
+        (200, 100_000, 0.05),
+        (400, 100_000, 0.05),
+        (600, 100_000, 0.05),
+        (1500, 100_000, 0.05),
+        (5000, 100_000, 0.05),
+    ] {
         let config = Config { bytes_per_second_max: budget, ..Config::lan() };
         let mut cluster = load(100, loss, per_second, 5, &config, 4);
-        for i in 0..100u64 {
+        for i in 0..news {
             let site = cluster.rng.below(100);
             cluster.plan(Mono((500 + i * 45) * 1_000_000), Happens::MemberNews { site });
         }
@@ -371,7 +389,8 @@ fn figures() {
             .map(|t| t.last().unwrap().as_secs_f64() * 1e3)
             .collect();
         news.sort_by(f64::total_cmp);
-        let m = |f: fn(&RumorMetrics) -> u64| cluster.sites.iter().map(|s| f(&s.rumors.metrics())).sum::<u64>();
+        let m =
+            |f: fn(&RumorMetrics) -> u64| cluster.sites.iter().map(|s| f(&s.rumors.metrics())).sum::<u64>();
         println!(
             "load {per_second} B {budget} loss {loss}: {:?}\n   member t100 med {:?} max {:?} complete {}; dropped {} gave up {} unanswered {} wants {}; wall {:?}",
             cluster.figures(),
@@ -392,7 +411,11 @@ fn figures() {
             cluster.plan(Mono(1_000_000_000 + i * 25_000_000), Happens::Write { site: 0, count: 250 });
         }
         cluster.run(Duration::from_secs(30));
-        println!("burst {budget}: {:?}; left to repair {}", cluster.figures(), cluster.sites[0].rumors.metrics().unflushed_dropped);
+        println!(
+            "burst {budget}: {:?}; left to repair {}",
+            cluster.figures(),
+            cluster.sites[0].rumors.metrics().unflushed_dropped
+        );
     }
 }
 

@@ -1,15 +1,33 @@
 //! The entries of one member (section 2.3): which write of a key wins, lifetimes, tombstones, the order of keys and of places,
 //! and the settled roots and views that anti-entropy compares (`S1`).
 
-use std::sync::Arc;
+mod keys;
+mod pages;
+mod timeline;
+mod view;
 
-use crate::config::Config;
-use crate::entry::{Entry, Version};
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::keys::Keys;
+use self::pages::{Pages, Row};
+use self::timeline::{Form, Phase, RING_SECS, Timeline};
+use self::view::View;
+use crate::config::{Config, Limits};
+use crate::entry::{Entry, KEY_BYTES_MAX, RESERVED, Version};
 use crate::member::MemberId;
+use crate::merkle::MerkleTree;
 use crate::output::CallError;
 use crate::record::{RecordHasher, RumorId};
 use crate::sync::Replica;
-use crate::time::{ClockAhead, Mono, Now, Second, Stamp};
+use crate::time::{CLOCK_AHEAD_MAX, ClockAhead, HybridClock, Mono, Now, Second, Stamp, Wall};
+use crate::wire::RESERVED_EXTRA_BYTES;
 
 /// What a key held before a change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,6 +70,8 @@ pub enum RefusedEntry {
     Old,
     /// The store is full.
     Full,
+    /// Another key has its place: of a million keys one pair in 10^8 clusters.
+    Place,
 }
 
 /// A page of entries in order of place.
@@ -65,16 +85,108 @@ pub struct EntryPage {
     pub last: bool,
 }
 
+/// What goes with an entry's RECORD besides key and value, at most.
+const RECORD_EXTRA_BYTES: usize = 3 + 2 + 2 + 3 + 8 + 8 + 1 + 10;
+
 /// The entries of one member.
+///
+/// Lifetimes end at the millisecond (stamp + TTL); a root at T, which counts whole seconds, first ends whatever ends in T's
+/// second or before.
 pub struct Store {
     hasher: RecordHasher,
+    limits: Limits,
+    tombstone_lifetime_ms: u64,
+    retention_ms: u64,
+    settle_secs: u8,
+    small_bytes_max: usize,
+    clock: HybridClock,
+    pages: Pages,
+    keys: Keys,
+    tree: MerkleTree,
+    timeline: Timeline,
+    /// When the present phase of an entry ends, wall ms; only of those that end.
+    due: BTreeSet<(u64, u64)>,
+    /// Became tombstones, not told yet.
+    expired: Vec<Arc<Entry>>,
+    bytes: usize,
+    tombstones: usize,
+    /// Something was refused for lack of room since room was last made.
+    refused: bool,
+    last: Now,
+}
+
+fn ms(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn second(ms: u64) -> u32 {
+    Wall(ms).second().0
+}
+
+fn is_reserved(key: &[u8]) -> bool {
+    key.first() == Some(&RESERVED)
+}
+
+/// What the life of an entry depends on.
+#[derive(Clone, Copy)]
+struct Life {
+    reserved: bool,
+    tombstone: bool,
+    version: Version,
+    ttl_ms: Option<u64>,
+}
+
+impl Life {
+    fn of(entry: &Entry) -> Life {
+        Life {
+            reserved: entry.is_reserved(),
+            tombstone: entry.tombstone,
+            version: entry.version,
+            ttl_ms: entry.ttl_ms,
+        }
+    }
+
+    fn of_row(row: &Row<'_>) -> Life {
+        Life {
+            reserved: is_reserved(row.key),
+            tombstone: row.tombstone,
+            version: row.version,
+            ttl_ms: row.ttl_ms,
+        }
+    }
+
+    fn stamp_ms(self) -> u64 {
+        self.version.stamp.wall().0
+    }
+
+    fn phase(self) -> Phase {
+        if self.tombstone { Phase::Tombstone } else { Phase::Live }
+    }
 }
 
 impl Store {
     /// An empty store.
     pub fn new(config: &Config, hasher: RecordHasher) -> Store {
-        let _ = config;
-        Store { hasher }
+        let settle_secs = config.anti_entropy.settle_secs;
+        Store {
+            hasher,
+            limits: config.limits,
+            tombstone_lifetime_ms: ms(config.tombstone_lifetime),
+            retention_ms: ms(config.broadcast_retention),
+            settle_secs,
+            small_bytes_max: config.room().saturating_sub(RECORD_EXTRA_BYTES),
+            clock: HybridClock::default(),
+            pages: Pages::default(),
+            keys: Keys::default(),
+            tree: MerkleTree::new(),
+            timeline: Timeline::new(config.limits.change_log_max, settle_secs),
+            due: BTreeSet::new(),
+            expired: Vec::new(),
+            bytes: 0,
+            tombstones: 0,
+            refused: false,
+            last: Now::default(),
+        }
     }
 
     /// Writes a user's key. A lifetime counts from the stamp.
@@ -89,8 +201,12 @@ impl Store {
         ttl_ms: Option<u64>,
         writer: MemberId,
     ) -> Result<Arc<Entry>, CallError> {
-        let _ = (now, key, value, ttl_ms, writer);
-        Err(CallError::StoreFull)
+        self.check_key(key)?;
+        if is_reserved(key) {
+            return Err(CallError::ReservedKey);
+        }
+        self.check_value(value.len(), self.limits.value_bytes_max)?;
+        self.write(now, key, value, ttl_ms, writer, false)
     }
 
     /// Writes a reserved key (broadcast, query); it goes by itself when its retention ends.
@@ -104,8 +220,11 @@ impl Store {
         value: Arc<[u8]>,
         writer: MemberId,
     ) -> Result<Arc<Entry>, CallError> {
-        let _ = (now, key, value, writer);
-        Err(CallError::StoreFull)
+        if !is_reserved(key) || key.len() > KEY_BYTES_MAX {
+            return Err(CallError::Key { bytes: key.len(), bytes_max: KEY_BYTES_MAX });
+        }
+        self.check_value(value.len(), self.limits.value_bytes_max.saturating_add(RESERVED_EXTRA_BYTES))?;
+        self.write(now, key, value, None, writer, false)
     }
 
     /// Deletes a user's key; none if it has no live value.
@@ -118,31 +237,270 @@ impl Store {
         key: &[u8],
         writer: MemberId,
     ) -> Result<Option<Arc<Entry>>, CallError> {
-        let _ = (now, key, writer);
-        Ok(None)
+        self.check_key(key)?;
+        if is_reserved(key) {
+            return Err(CallError::ReservedKey);
+        }
+        if self.live_row(now, key).is_none() {
+            return Ok(None);
+        }
+        self.write(now, key, Arc::default(), None, writer, true).map(Some)
     }
 
-    /// Merges an entry from anywhere: the larger (stamp, writer) wins.
+    fn check_key(&self, key: &[u8]) -> Result<(), CallError> {
+        let bytes_max = self.limits.key_bytes_max.min(KEY_BYTES_MAX);
+        if key.is_empty() || key.len() > bytes_max {
+            return Err(CallError::Key { bytes: key.len(), bytes_max });
+        }
+        Ok(())
+    }
+
+    fn check_value(&self, bytes: usize, bytes_max: usize) -> Result<(), CallError> {
+        if bytes > bytes_max { Err(CallError::Value { bytes, bytes_max }) } else { Ok(()) }
+    }
+
+    fn write(
+        &mut self,
+        now: Now,
+        key: &[u8],
+        value: Arc<[u8]>,
+        ttl_ms: Option<u64>,
+        writer: MemberId,
+        tombstone: bool,
+    ) -> Result<Arc<Entry>, CallError> {
+        self.turn(now);
+        let place = self.hasher.place(key);
+        let held = self.pages.get(place);
+        if held.is_some_and(|row| row.key != key) || !self.has_room(held, key.len() + value.len()) {
+            self.refused = true;
+            return Err(CallError::StoreFull);
+        }
+        let version = Version { stamp: self.clock.issue(now.wall), writer };
+        let entry = Arc::new(Entry { key: Arc::from(key), value, version, tombstone, ttl_ms });
+        self.accept(place, &entry);
+        Ok(entry)
+    }
+
+    fn has_room(&self, held: Option<Row<'_>>, bytes: usize) -> bool {
+        let before = held.map_or(0, |row| row.bytes());
+        let rows_fit = held.is_some() || self.pages.rows() < self.limits.entries_max;
+        rows_fit && (bytes <= before || self.bytes - before + bytes <= self.limits.store_bytes_max)
+    }
+
+    /// Merges an entry from anywhere: the larger (stamp, writer) wins; of one version, its tombstone.
     pub fn merge(&mut self, now: Now, entry: &Arc<Entry>) -> MergedEntry {
-        let _ = (now, entry);
-        MergedEntry::Known
+        self.turn(now);
+        let extra = if entry.is_reserved() { RESERVED_EXTRA_BYTES } else { 0 };
+        if !(1..=KEY_BYTES_MAX).contains(&entry.key.len())
+            || entry.value.len() > self.limits.value_bytes_max.saturating_add(extra)
+            || (entry.tombstone && (!entry.value.is_empty() || entry.is_reserved()))
+        {
+            return MergedEntry::Refused(RefusedEntry::Size);
+        }
+        let mut life = Life::of(entry);
+        if life.tombstone && self.began_ms(life) > now.wall.0.saturating_add(ms(CLOCK_AHEAD_MAX)) {
+            return MergedEntry::Refused(RefusedEntry::Ahead);
+        }
+        if self.clock.observe(now.wall, entry.version.stamp).is_err() {
+            return MergedEntry::Refused(RefusedEntry::Ahead);
+        }
+        let mut entry = entry.clone();
+        if !life.reserved && !life.tombstone && self.end_ms(life).is_some_and(|end| end <= now.wall.0) {
+            entry = buried(&entry);
+            life = Life::of(&entry);
+        }
+        let place = self.hasher.place(&entry.key);
+        if self.end_ms(life).is_some_and(|end| end <= now.wall.0) {
+            // Others may have seen it in its time: it belongs to the past of a key that shows nothing.
+            if self.pages.get(place).is_none() {
+                let forms = self.phases(&entry.key, life, true);
+                let last = self.timeline.last(place);
+                self.timeline.book(place, last, &forms);
+            }
+            return MergedEntry::Refused(RefusedEntry::Old);
+        }
+        let order = (life.version, life.phase());
+        let Some(row) = self.pages.get(place) else {
+            if self.timeline.last(place).is_some_and(|f| f.order() >= order) {
+                return MergedEntry::Refused(RefusedEntry::Old);
+            }
+            return self.take(place, entry, None, now);
+        };
+        if row.key != &*entry.key {
+            return MergedEntry::Refused(RefusedEntry::Place);
+        }
+        let held = Life::of_row(&row);
+        if order > (held.version, held.phase()) {
+            let live = !held.tombstone && self.end_ms(held).is_none_or(|end| end > now.wall.0);
+            return self.take(place, entry, Some(Before { version: held.version, live }), now);
+        }
+        if life.version == held.version {
+            return MergedEntry::Known;
+        }
+        let newer = row.rumor();
+        if self.timeline.touches(place) {
+            let current = self.form_of(&self.hasher.entry_name(&entry.key), held);
+            let forms = self.phases(&entry.key, life, true);
+            self.timeline.book(place, Some(current), &forms);
+        }
+        MergedEntry::Stale { newer }
+    }
+
+    fn take(&mut self, place: u64, entry: Arc<Entry>, before: Option<Before>, now: Now) -> MergedEntry {
+        if !self.has_room(self.pages.get(place), entry.key.len() + entry.value.len()) {
+            self.refused = true;
+            return MergedEntry::Refused(RefusedEntry::Full);
+        }
+        self.accept(place, &entry);
+        self.last = now;
+        MergedEntry::Accepted { entry, before }
+    }
+
+    /// When the present phase of an entry began, wall ms.
+    fn began_ms(&self, life: Life) -> u64 {
+        let ttl = life.ttl_ms.filter(|_| life.tombstone).unwrap_or(0);
+        life.stamp_ms().saturating_add(ttl)
+    }
+
+    /// When the present phase of an entry ends, wall ms.
+    fn end_ms(&self, life: Life) -> Option<u64> {
+        let (stamp, ttl) = (life.stamp_ms(), life.ttl_ms);
+        if life.reserved {
+            Some(stamp.saturating_add(self.retention_ms))
+        } else if life.tombstone {
+            Some(stamp.saturating_add(self.tombstone_lifetime_ms.max(ttl.unwrap_or(0))))
+        } else {
+            ttl.map(|ttl| stamp.saturating_add(ttl))
+        }
+    }
+
+    fn form_of(&self, name: &[u8; 32], life: Life) -> Form {
+        let flags = u8::from(life.tombstone) | if life.ttl_ms.is_some() { 2 } else { 0 };
+        let sum = self.hasher.entry_element_of(name, life.version, flags, life.ttl_ms);
+        Form::new(life.version, life.phase(), self.hasher.entry_tag_of(name, life.version), sum)
+    }
+
+    /// The phases of an entry up to its present one, or all, each with the second it begins in.
+    fn phases(&self, key: &[u8], life: Life, all: bool) -> Vec<(u32, Form)> {
+        let name = self.hasher.entry_name(key);
+        let mut phases = Vec::with_capacity(3);
+        if life.tombstone && life.ttl_ms.is_some() {
+            let live = Life { tombstone: false, ..life };
+            phases.push((second(live.stamp_ms()), self.form_of(&name, live)));
+        }
+        let mut last = life;
+        phases.push((second(self.began_ms(life)), self.form_of(&name, life)));
+        if all && !life.reserved && !life.tombstone && life.ttl_ms.is_some() {
+            last = Life { tombstone: true, ..life };
+            phases.push((second(self.began_ms(last)), self.form_of(&name, last)));
+        }
+        if let Some(end) = self.end_ms(last).filter(|_| all) {
+            let gone = Form::new(life.version, Phase::Gone, self.hasher.entry_tag_of(&name, life.version), 0);
+            phases.push((second(end), gone));
+        }
+        phases
+    }
+
+    /// Puts an entry that wins in its place, with all that follows from it.
+    fn accept(&mut self, place: u64, entry: &Arc<Entry>) {
+        let life = Life::of(entry);
+        let mut forms = self.phases(&entry.key, life, false);
+        let (Some(&(began, _)), Some(&(_, form))) = (forms.first(), forms.last()) else { return };
+        let bucket = RecordHasher::bucket(place);
+        let held = self.pages.get(place).map(|row| (Life::of_row(&row), row.bytes()));
+        let mut current = None;
+        let mut listed = false;
+        if let Some((held, bytes)) = held {
+            let old = self.form_of(&self.hasher.entry_name(&entry.key), held);
+            current = Some(old);
+            listed = !held.tombstone && !held.reserved;
+            let over = self.end_ms(held).is_some_and(|end| second(end) <= began);
+            if over && held.version < life.version {
+                // What it replaces had ended before this was written, but nobody had looked yet.
+                forms.splice(0..0, self.phases(&entry.key, held, true));
+            }
+            self.tree.replace(bucket, old.sum(), form.sum());
+            self.count(held, bytes, false);
+        } else {
+            self.tree.add(bucket, form.sum());
+        }
+        if listed && entry.tombstone {
+            self.keys.remove(&entry.key, &self.pages);
+        }
+        self.pages.put(place, form.tag, entry);
+        if !listed && !entry.tombstone && !life.reserved {
+            self.keys.insert(&entry.key, place, &self.pages);
+        }
+        self.count(life, entry.key.len() + entry.value.len(), true);
+        if let Some(end) = held.and_then(|(held, _)| self.end_ms(held)) {
+            self.due.remove(&(end, place));
+        }
+        if let Some(end) = self.end_ms(life) {
+            self.due.insert((end, place));
+        }
+        self.timeline.book(place, current, &forms);
+    }
+
+    fn count(&mut self, life: Life, bytes: usize, enters: bool) {
+        let one = usize::from(life.tombstone);
+        if enters {
+            self.bytes += bytes;
+            self.tombstones += one;
+        } else {
+            self.bytes -= bytes;
+            self.tombstones -= one;
+        }
+        self.refused &= enters;
+    }
+
+    fn turn(&mut self, now: Now) {
+        self.last = now;
+        self.timeline.trim(now.wall.second());
+    }
+
+    /// Ends every phase that ends before this wall ms.
+    fn end_before(&mut self, limit_ms: u64) {
+        while let Some(&(end, place)) = self.due.first().filter(|(end, _)| *end < limit_ms) {
+            self.due.remove(&(end, place));
+            let Some(row) = self.pages.get(place) else { continue };
+            let (life, bytes) = (Life::of_row(&row), row.bytes());
+            if life.tombstone || life.reserved {
+                let form = self.form_of(&self.hasher.entry_name(row.key), life);
+                self.pages.remove(place);
+                self.tree.remove(RecordHasher::bucket(place), form.sum());
+                self.count(life, bytes, false);
+                let gone = Form::new(life.version, Phase::Gone, form.tag, 0);
+                self.timeline.book(place, Some(form), &[(second(end), gone)]);
+            } else {
+                let tombstone = buried(&row.entry());
+                self.accept(place, &tombstone);
+                self.expired.push(tombstone);
+            }
+        }
+    }
+
+    fn live_row(&self, now: Now, key: &[u8]) -> Option<Row<'_>> {
+        self.pages.get(self.hasher.place(key)).filter(|row| row.key == key && self.shows(now, row))
+    }
+
+    fn shows(&self, now: Now, row: &Row<'_>) -> bool {
+        !row.tombstone && self.end_ms(Life::of_row(row)).is_none_or(|end| end > now.wall.0)
     }
 
     /// The live entry of a key, reserved ones included.
     pub fn get(&self, now: Now, key: &[u8]) -> Option<Arc<Entry>> {
-        let _ = (now, key);
-        None
+        self.live_row(now, key).map(|row| row.entry())
     }
 
     /// Live entries of users whose key begins with `prefix` and is greater than `after`, in key order, at most `count`.
     pub fn scan(&self, now: Now, prefix: &[u8], after: Option<&[u8]>, count: usize) -> Vec<Arc<Entry>> {
-        let _ = (now, prefix, after, count);
-        Vec::new()
+        let rows = self.keys.scan(&self.pages, prefix, after);
+        rows.filter(|row| self.shows(now, row)).take(count).map(|row| row.entry()).collect()
     }
 
     /// Live keys of users.
     pub fn len(&self) -> usize {
-        0
+        self.keys.len()
     }
 
     /// No live keys of users?
@@ -152,17 +510,20 @@ impl Store {
 
     /// Bytes of keys and values, tombstones and reserved entries included.
     pub fn bytes(&self) -> usize {
-        0
+        self.bytes
     }
 
     /// Tombstones held.
     pub fn tombstones(&self) -> usize {
-        0
+        self.tombstones
     }
 
-    /// Is a limit of entries or bytes reached? Then the entries are not compared (`S7`) and the member is unhealthy.
+    /// Is a limit of entries or bytes reached, or was something refused for it? Then the entries are not compared (`S7`) and
+    /// the member is unhealthy.
     pub fn is_full(&self) -> bool {
-        false
+        self.refused
+            || self.pages.rows() >= self.limits.entries_max
+            || self.bytes >= self.limits.store_bytes_max
     }
 
     /// Takes a stamp of a BEAT into the hybrid clock.
@@ -170,70 +531,124 @@ impl Store {
     /// # Errors
     /// [`ClockAhead`]: over 10 s ahead of the own wall clock; nothing changed.
     pub fn observe(&mut self, now: Now, seen: Stamp) -> Result<(), ClockAhead> {
-        let _ = (now, seen);
-        Ok(())
+        self.clock.observe(now.wall, seen)
     }
 
     /// The hybrid clock, for a BEAT.
     pub fn clock(&self, now: Now) -> Stamp {
-        Stamp::at(now.wall)
+        self.clock.read(now.wall)
+    }
+
+    fn is_near(&self, now: Now, settled: Second) -> bool {
+        let here = now.wall.second();
+        settled >= here.minus(RING_SECS) && settled.0 <= here.plus(CLOCK_AHEAD_MAX.as_secs() as u32).0
+    }
+
+    fn end_second(&mut self, settled: Second) {
+        self.end_before((u64::from(settled.0) + 1) * 1000);
     }
 
     /// Root of the entries settled at the end of second T; none if T lies too far back (over 75 s) or ahead (over 10 s). First
     /// ends what ends at or before T.
     pub fn settled_root(&mut self, now: Now, settled: Second) -> Option<u32> {
-        let _ = now;
-        Some(self.hasher.key().root(settled.0, 0))
+        self.turn(now);
+        if !self.is_near(now, settled) {
+            return None;
+        }
+        self.end_second(settled);
+        let total = self.tree.total().wrapping_sub(self.timeline.sum_after(settled));
+        Some(self.hasher.key().root(settled.0, total))
     }
 
     /// Sum of all entries held now.
     pub fn live_sum(&self) -> u128 {
-        0
+        self.tree.total()
+    }
+
+    fn row(&self, id: RumorId) -> Option<Row<'_>> {
+        let first = u64::from(id.bucket) << 48;
+        self.pages.range(first, first | u64::MAX >> 16).find(|row| row.tag == id.tag)
     }
 
     /// Is this version held, or was it replaced within the change log's time?
     pub fn knows(&self, id: RumorId) -> bool {
-        let _ = id;
-        false
+        self.row(id).is_some() || self.timeline.find(id).is_some()
     }
 
     /// The entry of this version; the newer one if it was replaced within the change log's time.
     pub fn find(&self, id: RumorId) -> Option<Arc<Entry>> {
-        let _ = id;
-        None
+        self.row(id)
+            .or_else(|| self.timeline.find(id).and_then(|place| self.pages.get(place)))
+            .map(|row| row.entry())
     }
 
     /// Entries from this place on, about `bytes_max` bytes of keys and values, at least one if there is any.
     pub fn page(&self, from: u64, bytes_max: usize) -> EntryPage {
-        let _ = bytes_max;
-        EntryPage { entries: Vec::new(), next: from, last: true }
+        let mut page = EntryPage { entries: Vec::new(), next: from, last: true };
+        let mut room = bytes_max;
+        for row in self.pages.range(from, u64::MAX) {
+            if !page.entries.is_empty() && row.bytes() > room {
+                page.last = false;
+                break;
+            }
+            room = room.saturating_sub(row.bytes());
+            page.next = row.place.saturating_add(1);
+            page.entries.push(row.entry());
+        }
+        page
     }
 
     /// The view at T for a session; none (BUSY) if the change log does not reach back to T or overflowed after it.
     pub fn view(&mut self, now: Now, settled: Second) -> Option<Box<dyn Replica + '_>> {
-        let _ = (now, settled);
-        None
+        self.turn(now);
+        if !self.is_near(now, settled) || !self.timeline.reaches(settled) {
+            return None;
+        }
+        self.end_second(settled);
+        let (delta, then) = self.timeline.undo(settled);
+        Some(Box::new(View {
+            pages: &self.pages,
+            tree: &self.tree,
+            key: self.hasher.key(),
+            delta,
+            then,
+            small_bytes_max: self.small_bytes_max,
+        }))
     }
 
-    /// Is the change log full, or was it within the last settle time? Then no session starts and requests get BUSY.
+    /// Is the change log full, or was it within the settle time? Then no session starts and requests get BUSY.
     pub fn busy(&self, now: Now) -> bool {
-        let _ = now;
-        false
+        let settled = now.wall.second().minus(u32::from(self.settle_secs));
+        self.timeline.is_full() || !self.timeline.reaches(settled)
     }
 
-    /// When the next lifetime ends.
+    /// When the next lifetime ends, by the clocks of the last input.
     pub fn deadline(&self) -> Mono {
-        Mono::FAR
+        if !self.expired.is_empty() {
+            return self.last.mono;
+        }
+        let wait = |&(end, _): &(u64, u64)| Duration::from_millis(end.saturating_sub(self.last.wall.0));
+        self.due.first().map_or(Mono::FAR, |due| self.last.mono + wait(due))
     }
 
     /// Ends what is due. Returns users' entries that became tombstones by it, and those that an earlier root ended ('expire').
     pub fn handle_timeout(&mut self, now: Now) -> Vec<Arc<Entry>> {
-        let _ = now;
-        Vec::new()
+        self.turn(now);
+        self.end_before(now.wall.0.saturating_add(1));
+        std::mem::take(&mut self.expired)
     }
 
-    /// Heap of the store in bytes: pages, order of keys, tree, change log.
+    /// Heap of the store in bytes: pages, order of keys, tree, change log, lifetimes.
     pub fn heap_bytes(&self) -> usize {
-        0
+        self.pages.heap_bytes()
+            + self.keys.heap_bytes()
+            + self.tree.heap_bytes()
+            + self.timeline.heap_bytes()
+            + self.due.len() * 24
     }
+}
+
+/// The tombstone that an entry becomes when its lifetime ends: same version, same lifetime.
+fn buried(entry: &Entry) -> Arc<Entry> {
+    Arc::new(Entry { key: entry.key.clone(), value: Arc::default(), tombstone: true, ..*entry })
 }

@@ -12,8 +12,6 @@
 
 mod serve;
 mod stream;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -558,3 +556,6 @@ impl Transfer {
         self.metrics
     }
 }
+
+#[cfg(test)]
+mod tests;
