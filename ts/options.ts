@@ -331,7 +331,7 @@ function defaultName(): string {
 
 /** Checks the options of `Cluster.start` whole, before anything starts. */
 export function checkClusterOptions(options: ClusterOptions | undefined): CheckedOptions {
-  const checked = cluster(options ?? {}, '')
+  const checked = cluster(options === undefined ? {} : options, '')
   return {
     ...checked,
     name: checked.name ?? defaultName(),

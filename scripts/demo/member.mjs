@@ -9,7 +9,14 @@ let seen = { members: [], changes: [], healed: [] }
 const calls = {
   async start(options) {
     cluster = await Cluster.start(options)
-    for (const type of ['memberJoined', 'memberSuspected', 'memberRefuted', 'memberDied', 'memberLeft', 'memberRevived']) {
+    for (const type of [
+      'memberJoined',
+      'memberSuspected',
+      'memberRefuted',
+      'memberDied',
+      'memberLeft',
+      'memberRevived',
+    ]) {
       cluster.on(type, (member) => seen.members.push({ at: Date.now(), type, name: member.name }))
     }
     cluster.on('partitionHealed', (healed) => seen.healed.push({ at: Date.now(), ...healed }))

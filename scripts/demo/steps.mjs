@@ -37,10 +37,14 @@ async function join(demo) {
   const [first, ...rest] = demo.names
   demo.members.push(await MemberProcess.start(first, []))
   demo.screen.line(`${first} listens on ${demo.members[0].address}, the seed of the others`)
-  demo.members.push(...(await Promise.all(rest.map((name) => MemberProcess.start(name, [demo.members[0].address])))))
+  demo.members.push(
+    ...(await Promise.all(rest.map((name) => MemberProcess.start(name, [demo.members[0].address])))),
+  )
   await until('five members in every view', 15_000, async () => allSee(5)(await views(demo.members)))
   await until('equal roots', 15_000, async () => sameRoots(await views(demo.members)))
-  demo.screen.line(`five processes, five views of five: ${demo.members.map((m) => `${m.name}=${m.pid}`).join(' ')}`)
+  demo.screen.line(
+    `five processes, five views of five: ${demo.members.map((m) => `${m.name}=${m.pid}`).join(' ')}`,
+  )
   return { members: 5, fullViewsMs: Date.now() - start }
 }
 
@@ -61,7 +65,9 @@ async function spread(demo) {
   const slowestMs = Math.max(...times)
   const rounds = Math.max(1, Math.ceil(slowestMs / INTERVAL_MS))
   const [{ root }] = await views(demo.members.slice(0, 1))
-  demo.screen.line(`three keys written on three members, read on all five after ${slowestMs} ms (${rounds} gossip rounds)`)
+  demo.screen.line(
+    `three keys written on three members, read on all five after ${slowestMs} ms (${rounds} gossip rounds)`,
+  )
   demo.screen.line(`all five Merkle roots are ${root.slice(0, 16)}...`)
   return { keys: 3, members: 5, slowestMs, rounds, rootsMs, root, rootsEqual: true }
 }
@@ -129,12 +135,22 @@ async function partition(demo) {
   const sides = [demo.members.slice(0, 2), demo.members.slice(2)]
   const cutAt = Date.now()
   await Promise.all(
-    sides.flatMap((side, i) => side.map((m) => m.call('cut', sides[1 - i].map((other) => other.address)))),
+    sides.flatMap((side, i) =>
+      side.map((m) =>
+        m.call(
+          'cut',
+          sides[1 - i].map((other) => other.address),
+        ),
+      ),
+    ),
   )
   demo.screen.line(`cut: ${sides.map((side) => side.map((m) => m.name).join('+')).join(' | ')}`)
   await Promise.all(
     sides.map((side, i) =>
-      side[0].call('set', Array.from({ length: SIDE_KEYS }, (_, k) => [`side${i}/${k}`, { side: i, value: VALUE }])),
+      side[0].call(
+        'set',
+        Array.from({ length: SIDE_KEYS }, (_, k) => [`side${i}/${k}`, { side: i, value: VALUE }]),
+      ),
     ),
   )
   await until('each side has buried the other', 40_000, async () => {
@@ -145,7 +161,9 @@ async function partition(demo) {
   const buriedMs = Date.now() - cutAt
   const [left, right] = await Promise.all(sides.map(views))
   check(sameRoots(left) && sameRoots(right) && left[0].root !== right[0].root, 'the sides did not diverge')
-  demo.screen.line(`each side holds the other dead after ${buriedMs} ms and has ${SIDE_KEYS} keys the other lacks`)
+  demo.screen.line(
+    `each side holds the other dead after ${buriedMs} ms and has ${SIDE_KEYS} keys the other lacks`,
+  )
   await sleep(4_000)
 
   await Promise.all(demo.members.map((m) => m.call('seen')))
@@ -173,7 +191,16 @@ async function partition(demo) {
   demo.screen.line(
     `${keysTravelled} keys arrived (${SIDE_KEYS} at each member), ${bytes} bytes in all; full copies: ${fullCopyBytes} bytes`,
   )
-  return { buriedMs, viewsMs, rootsMs, keysTravelled, keysPerMember: SIDE_KEYS, bytes, fullCopyBytes, rootsEqual: true }
+  return {
+    buriedMs,
+    viewsMs,
+    rootsMs,
+    keysTravelled,
+    keysPerMember: SIDE_KEYS,
+    bytes,
+    fullCopyBytes,
+    rootsEqual: true,
+  }
 }
 
 async function leave(demo) {

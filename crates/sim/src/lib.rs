@@ -3,12 +3,15 @@
 //! [`world::World`] is the twin of the runtime's driver: it feeds the same [`hearsay_proto::Gossip`] and drains the same
 //! outputs. Two runs of one seed give byte-identical traces.
 
+pub mod acceptance;
 pub mod baseline;
 pub mod check;
+pub mod fault;
 pub mod network;
 pub mod phi_paper;
 pub mod scenario;
 pub mod stats;
+pub mod swarm;
 pub mod world;
 
 pub use network::{Loss, Network};

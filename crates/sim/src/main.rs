@@ -1,76 +1,218 @@
-//! `hearsay-sim <scenario> [--members N] [--seed S] [--seeds COUNT] [--loss P] [--duplicate P] [--reorder P] [--wan] [--json]`
+//! The simulator's commands; without one it prints them.
 
 use std::process::ExitCode;
 
+use hearsay_sim::acceptance::{self, Scale};
 use hearsay_sim::scenario::{self, Outcome, Settings};
+use hearsay_sim::swarm::{self, Case};
+use hearsay_sim::{baseline, phi_paper};
 use serde::Serialize;
 
-const SCENARIOS: &str = "join, rumor, crash, partition-heal, replay";
+const USAGE: &str = "hearsay-sim <command> [options]
+  join | rumor | crash | partition-heal | replay    one scenario, for --seeds seeds from --seed on
+  swarm               --seeds seeds from --seed on; a failure is printed with seed, command and its shrunk schedule
+  swarm --case FILE   runs a schedule printed by a failure
+  acceptance detector [--small] [--members N]       the detector rows of the acceptance table
+  baseline crash | split                            SWIM + Lifeguard in the same network [--crashes N --hours H --no-tcp]
+  phi-paper           the experiment of the phi paper
+options: --members N --seed S --seeds COUNT --loss P --duplicate P --reorder P --wan --json --threads N";
 
 struct Arguments {
-    scenario: String,
+    command: Vec<String>,
     settings: Settings,
+    members: Option<usize>,
     seeds: u64,
+    crashes: usize,
+    hours: f64,
+    threads: usize,
+    tcp: bool,
+    small: bool,
     json: bool,
+    case: Option<String>,
 }
 
 fn arguments() -> Result<Arguments, String> {
     let mut args = std::env::args().skip(1);
-    let scenario = args.next().ok_or_else(|| format!("which scenario? {SCENARIOS}"))?;
-    let mut a = Arguments { scenario, settings: Settings::lan(100, 1), seeds: 1, json: false };
+    let mut a = Arguments {
+        command: Vec::new(),
+        settings: Settings::lan(100, 1),
+        members: None,
+        seeds: 1,
+        crashes: 50,
+        hours: 50.0,
+        threads: 2,
+        tcp: true,
+        small: false,
+        json: false,
+        case: None,
+    };
     while let Some(flag) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{flag} needs a value"));
         let number = |text: String| text.parse::<f64>().map_err(|e| format!("{flag}: {e}"));
         match flag.as_str() {
-            "--members" => a.settings.members = number(value()?)? as usize,
+            "--members" => {
+                a.settings.members = number(value()?)? as usize;
+                a.members = Some(a.settings.members);
+            }
             "--seed" => a.settings.seed = value()?.parse().map_err(|e| format!("{flag}: {e}"))?,
             "--seeds" => a.seeds = number(value()?)? as u64,
             "--loss" => a.settings.loss = number(value()?)?,
             "--duplicate" => a.settings.duplicate = number(value()?)?,
             "--reorder" => a.settings.reorder = number(value()?)?,
+            "--crashes" => a.crashes = number(value()?)? as usize,
+            "--hours" => a.hours = number(value()?)?,
+            "--threads" => a.threads = number(value()?)? as usize,
+            "--case" => a.case = Some(value()?),
+            "--no-tcp" => a.tcp = false,
+            "--small" => a.small = true,
             "--wan" => a.settings.wan = true,
             "--json" => a.json = true,
-            _ => return Err(format!("unknown option {flag}")),
+            _ if flag.starts_with('-') => return Err(format!("unknown option {flag}\n{USAGE}")),
+            _ => a.command.push(flag),
         }
     }
     Ok(a)
 }
 
-fn report<F: Serialize + std::fmt::Debug>(outcome: &Outcome<F>, json: bool) -> bool {
+fn print(json: bool, value: &impl Serialize, text: impl FnOnce() -> String) {
     if json {
-        println!("{}", serde_json::to_string(outcome).unwrap_or_default());
+        println!("{}", serde_json::to_string(value).unwrap_or_default());
     } else {
-        println!(
-            "{} n={} seed={} loss={} steps={}\n  {:?}",
-            outcome.scenario, outcome.members, outcome.seed, outcome.loss, outcome.steps, outcome.figures
-        );
+        println!("{}", text());
     }
+}
+
+fn report<F: Serialize + std::fmt::Debug>(outcome: &Outcome<F>, json: bool) -> bool {
+    print(json, outcome, || {
+        let o = outcome;
+        let head =
+            format!("{} n={} seed={} loss={} steps={}", o.scenario, o.members, o.seed, o.loss, o.steps);
+        format!("{head}\n  {:?}", o.figures)
+    });
     for failure in &outcome.failures {
         eprintln!("FAILED seed {}: {failure}\n  repeat: {}", outcome.seed, outcome.command);
     }
     outcome.failures.is_empty()
 }
 
-fn run(a: &Arguments, settings: &Settings) -> Result<bool, String> {
-    Ok(match a.scenario.as_str() {
-        "join" => report(&scenario::join(settings), a.json),
-        "rumor" => report(&scenario::rumor(settings), a.json),
-        "crash" => report(&scenario::crash(settings), a.json),
-        "partition-heal" => report(&scenario::partition_heal(settings), a.json),
-        "replay" => report(&scenario::replay(settings), a.json),
-        other => return Err(format!("no scenario {other}; there are {SCENARIOS}")),
-    })
+fn scenarios(a: &Arguments, name: &str) -> Result<bool, String> {
+    let mut ok = true;
+    for seed in a.settings.seed..a.settings.seed + a.seeds {
+        let settings = Settings { seed, ..a.settings.clone() };
+        ok &= match name {
+            "join" => report(&scenario::join(&settings), a.json),
+            "rumor" => report(&scenario::rumor(&settings), a.json),
+            "crash" => report(&scenario::crash(&settings), a.json),
+            "partition-heal" => report(&scenario::partition_heal(&settings), a.json),
+            "replay" => report(&scenario::replay(&settings), a.json),
+            other => return Err(format!("no command {other}\n{USAGE}")),
+        };
+    }
+    Ok(ok)
+}
+
+fn swarm(a: &Arguments) -> Result<bool, String> {
+    if let Some(path) = &a.case {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?;
+        let case: Case = serde_json::from_str(&text).map_err(|e| format!("{path}: {e}"))?;
+        let result = case.run();
+        println!("{result:?}");
+        return Ok(result.is_ok());
+    }
+    let (mut failed, mut steps, mut member_hours, mut whole_s) = (0u64, 0u64, 0.0, 0f64);
+    for seed in a.settings.seed..a.settings.seed + a.seeds {
+        let case = swarm::draw(seed);
+        match case.run() {
+            Ok(passed) => {
+                steps += passed.steps;
+                member_hours += passed.member_hours;
+                whole_s = whole_s.max(passed.whole_s);
+            }
+            Err(failure) => {
+                failed += 1;
+                println!("FAILED seed {seed}: {}\n  repeat: {}", failure.what, swarm::command(seed));
+                let kind = failure.kind();
+                let small = swarm::shrink(&case, |c| c.run().is_err_and(|f| f.kind() == kind));
+                let text = serde_json::to_string(&small).unwrap_or_default();
+                let last = small.run().err().map_or(String::new(), |f| f.what);
+                println!("  shrunk to {} faults: {last}\n  --case: {text}", small.schedule.len());
+            }
+        }
+    }
+    println!(
+        "{} seeds, {failed} failed; {steps} steps, {member_hours:.1} member-hours, slowest whole after {whole_s:.1} s",
+        a.seeds
+    );
+    Ok(failed == 0)
+}
+
+fn detector_table(a: &Arguments) -> bool {
+    let mut scale = if a.small { Scale::small(a.settings.seed) } else { Scale::whole(a.settings.seed) };
+    if let Some(members) = a.members {
+        scale.sizes = vec![members];
+    }
+    let tasks = acceptance::cells(&scale);
+    let cells = acceptance::run(tasks, a.threads, |c| {
+        eprintln!("{} n={}: {} ({})", c.what, c.members, c.measured, if c.pass { "pass" } else { "FAIL" });
+    });
+    print(a.json, &cells, || acceptance::table(&cells));
+    cells.iter().all(|c| c.pass)
+}
+
+fn run(a: &Arguments) -> Result<bool, String> {
+    let words: Vec<&str> = a.command.iter().map(String::as_str).collect();
+    let s = &a.settings;
+    match words[..] {
+        ["swarm"] => swarm(a),
+        ["acceptance", "detector"] => Ok(detector_table(a)),
+        ["phi-paper"] => {
+            let figures = phi_paper::run(&phi_paper::trace(s.seed));
+            print(a.json, &figures, || figures.table());
+            let misses = figures.misses();
+            misses.iter().for_each(|miss| eprintln!("FAILED {miss}"));
+            Ok(misses.is_empty())
+        }
+        ["baseline", "crash"] => {
+            let f = baseline::crash(s.seed, s.members, s.loss, s.wan, a.tcp, a.crashes, a.hours);
+            print(a.json, &f, || {
+                format!(
+                    "memberlist-like n={} loss={} tcp={} seed={}: first suspicion {} s, first death {} s, last member {} s \
+                     ({} crashes, {} unfinished)\n  without a crash, {} member-hours: false deaths {:.4}, suspicions {:.3} \
+                     per member-hour; {:.1} payload B/s, {:.2} datagrams/s, state exchange {:.1} B/s",
+                    f.members,
+                    f.loss,
+                    a.tcp,
+                    s.seed,
+                    f.first_suspicion_s,
+                    f.first_death_s,
+                    f.last_member_s,
+                    f.crashes,
+                    f.unfinished,
+                    f.member_hours,
+                    f.false_deaths_per_member_hour,
+                    f.false_suspicions_per_member_hour,
+                    f.payload_bytes_per_second,
+                    f.datagrams_per_second,
+                    f.exchange_bytes_per_second
+                )
+            });
+            Ok(true)
+        }
+        ["baseline", "split"] => {
+            let (buried, healed) = baseline::split(s.seed, s.members);
+            println!(
+                "memberlist-like n={}: buried after {buried:?}, healed within 120 s: {healed}",
+                s.members
+            );
+            Ok(true)
+        }
+        [one] => scenarios(a, one),
+        _ => Err(USAGE.to_owned()),
+    }
 }
 
 fn main() -> ExitCode {
-    let result = arguments().and_then(|a| {
-        let mut ok = true;
-        for seed in a.settings.seed..a.settings.seed + a.seeds {
-            ok &= run(&a, &Settings { seed, ..a.settings.clone() })?;
-        }
-        Ok(ok)
-    });
-    match result {
+    match arguments().and_then(|a| run(&a)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use hearsay_proto::rng::Rng;
 use hearsay_proto::time::Mono;
+use serde::{Deserialize, Serialize};
 
 /// How datagrams are lost.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Loss {
     /// Each datagram on its own with this probability.
     Independent(f64),

@@ -61,9 +61,8 @@ fn naive(history: &[Arc<Entry>], settled: Second) -> Vec<Entry> {
 
 fn naive_root(history: &[Arc<Entry>], settled: Second) -> u32 {
     let hasher = RecordHasher::new("oracle");
-    let total = naive(history, settled)
-        .iter()
-        .fold(0u128, |sum, e| sum.wrapping_add(hasher.entry_element(e)));
+    let total =
+        naive(history, settled).iter().fold(0u128, |sum, e| sum.wrapping_add(hasher.entry_element(e)));
     hasher.key().root(settled.0, total)
 }
 

@@ -1,22 +1,34 @@
 //! Anti-entropy (`S1`-`S6`): compares roots, finds what differs, moves it. See [`Sync`].
 
+mod needs;
 mod replica;
+mod respond;
+mod schedule;
+mod session;
+
+#[cfg(test)]
+mod tests;
 
 pub mod members;
 
 pub use replica::{Offer, Replica, Replicas};
 
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
+
+use self::needs::{Asks, Needs};
+use self::schedule::Schedule;
+use self::session::{Overdue, Session};
 
 use crate::budget::{Budget, Class};
 use crate::config::Config;
 use crate::entry::Entry;
-use crate::member::{Claim, MemberId};
+use crate::member::MemberId;
 use crate::metrics::SyncMetrics;
 use crate::record::{Record, RumorId, Tree};
 use crate::rng::Rng;
 use crate::time::{Mono, Now, Second};
-use crate::wire::{Compared, DiffItem, ListRange, Message, Roots, WalkItem};
+use crate::wire::{Compared, DiffItem, HOP_COLD, ListRange, Message, Roots, WalkItem, message_bytes};
 
 /// What the hall must do for [`Sync`].
 #[derive(Clone, PartialEq, Debug)]
@@ -121,31 +133,92 @@ pub struct Arrived {
     pub hot: bool,
 }
 
+/// Requests served per peer and second (section 7).
+const SERVED_MAX: u32 = 64;
+/// Entries learnt in a session that may become hot (`S5`).
+const LEARNT_MAX: usize = 4_096;
+/// Added to the round trip for W.
+const WAIT_EXTRA: Duration = Duration::from_millis(20);
+
 /// One member's anti-entropy: confirmations, at most one session as requester, the stateless answering of requests, and the
 /// queue of records to ask for.
 pub struct Sync {
+    room: usize,
+    rtt: Duration,
+    schedule: Schedule,
+    session: Option<Session>,
+    needs: Needs,
+    learnt: usize,
+    seq: u32,
+    /// Requests served within this second, per peer.
+    served: BTreeMap<MemberId, u32>,
+    served_second: u64,
+    actions: VecDeque<Action>,
     metrics: SyncMetrics,
 }
 
 impl Sync {
     /// Nothing under way. `rng` gives the first sequence number.
     pub fn new(config: &Config, rng: &mut Rng) -> Sync {
-        let _ = (config, rng);
-        Sync { metrics: SyncMetrics::default() }
+        Sync {
+            room: config.room(),
+            rtt: config.rtt_initial,
+            schedule: Schedule::new(config.anti_entropy),
+            session: None,
+            needs: Needs::new(config.limits.wants_max, config.limits.needs_max),
+            learnt: 0,
+            seq: rng.u32(),
+            served: BTreeMap::new(),
+            served_second: 0,
+            actions: VecDeque::new(),
+            metrics: SyncMetrics::default(),
+        }
     }
 
     /// Longest recent round trip, for W = 1.1 x that + 20 ms.
     pub fn set_rtt(&mut self, rtt_max: Duration) {
-        let _ = rtt_max;
+        self.rtt = rtt_max;
+    }
+
+    fn wait(&self) -> Duration {
+        self.rtt.mul_f64(1.1) + WAIT_EXTRA
     }
 
     /// `S2`: an ACK to a BEAT of mine brought a comparison.
     pub fn handle_comparison(&mut self, now: Now, comparison: &Comparison, rng: &mut Rng) {
-        let _ = (now, comparison, rng);
+        let running = self.session.as_ref().map(|s| s.tree);
+        self.schedule.handle_comparison(now.mono, comparison, running, rng);
+    }
+
+    fn send(&mut self, to: MemberId, messages: Vec<Message>) {
+        self.metrics.bytes_sent += messages.iter().map(message_bytes).sum::<usize>() as u64;
+        self.actions.push_back(Action::Send { to, messages, class: Class::Repair });
+    }
+
+    fn ask(&mut self, asks: Asks) {
+        let most = self.room.saturating_sub(4) / 6;
+        for (peer, ids) in asks {
+            for ids in ids.chunks(most.max(1)) {
+                self.send(peer, vec![Message::Want { repair: true, large: false, ids: ids.to_vec() }]);
+            }
+        }
+    }
+
+    /// May one more request of this peer be served in this second?
+    fn admits(&mut self, now: Now, from: MemberId) -> bool {
+        let second = now.mono.0 / 1_000_000_000;
+        if second != self.served_second {
+            self.served.clear();
+            self.served_second = second;
+        }
+        let served = self.served.entry(from).or_insert(0);
+        *served += 1;
+        let ok = *served <= SERVED_MAX;
+        self.metrics.requests_dropped += u64::from(!ok);
+        ok
     }
 
     /// A WALK from a known member.
-    #[expect(clippy::too_many_arguments)]
     pub fn handle_walk(
         &mut self,
         now: Now,
@@ -157,19 +230,15 @@ impl Sync {
         items: &[WalkItem],
         replicas: &mut dyn Replicas,
     ) {
-        let _ = (now, from, seq, tree, settled, salt, items, replicas);
-    }
-
-    /// A DIFF: the answer to a WALK or a LIST of mine. Handle the other messages of its datagram first, in their order.
-    pub fn handle_diff(
-        &mut self,
-        now: Now,
-        from: MemberId,
-        seq: u32,
-        items: &[DiffItem],
-        replicas: &mut dyn Replicas,
-    ) {
-        let _ = (now, from, seq, items, replicas);
+        if !self.admits(now, from) {
+            return;
+        }
+        let head = respond::Head { seq, tree, settled };
+        let parcels = match replicas.view(now, tree, settled) {
+            Some(view) => respond::walk(&head, &*view, salt, items, self.room),
+            None => vec![vec![Message::Busy { tree: Some(tree), id: None }]],
+        };
+        parcels.into_iter().for_each(|parcel| self.send(from, parcel));
     }
 
     /// A LIST from a known member.
@@ -183,43 +252,123 @@ impl Sync {
         ranges: &[ListRange],
         replicas: &mut dyn Replicas,
     ) {
-        let _ = (now, from, seq, tree, settled, ranges, replicas);
+        if !self.admits(now, from) {
+            return;
+        }
+        let head = respond::Head { seq, tree, settled };
+        let (needs, wait, room) = (&mut self.needs, self.rtt.mul_f64(1.1) + WAIT_EXTRA, self.room);
+        let mut admit = |ids: &[RumorId]| match tree {
+            Tree::Entries => needs.admit(now.mono, wait, from, ids),
+            Tree::Members => ids.to_vec(),
+        };
+        let parcels = match replicas.view(now, tree, settled) {
+            Some(view) => respond::list(&head, &*view, ranges, room, &mut admit),
+            None => vec![vec![Message::Busy { tree: Some(tree), id: None }]],
+        };
+        parcels.into_iter().for_each(|parcel| self.send(from, parcel));
+        self.pump_needs(now);
+    }
+
+    /// A DIFF: the answer to a WALK or a LIST of mine. Handle the other messages of its datagram first, in their order.
+    pub fn handle_diff(
+        &mut self,
+        now: Now,
+        from: MemberId,
+        seq: u32,
+        items: &[DiffItem],
+        replicas: &mut dyn Replicas,
+    ) {
+        let wait = self.wait();
+        let Some(session) = self.session.as_mut().filter(|s| s.peer == from) else { return };
+        let Some(view) = replicas.view(now, session.tree, session.settled) else {
+            self.end(now, false);
+            return;
+        };
+        if !session.handle_diff(now.mono, wait, seq, items, &*view) {
+            return;
+        }
+        let messages = session.pump(now.mono, wait, self.room, &*view, &mut self.seq);
+        messages.into_iter().for_each(|message| self.send(from, vec![message]));
+        self.look_at_end(now);
     }
 
     /// BUSY of this tree.
     pub fn handle_busy(&mut self, now: Now, from: MemberId, tree: Tree) {
-        let _ = (now, from, tree);
+        if self.session.as_ref().is_some_and(|s| s.peer == from && s.tree == tree) {
+            self.end(now, false);
+        }
     }
 
     /// IHAVE (repair, not large): `unknown` are the ids the hall knows from nowhere.
     pub fn handle_ihave(&mut self, now: Now, from: MemberId, unknown: &[RumorId]) {
-        let _ = (now, from, unknown);
+        self.hear(now, from);
+        self.needs.add(from, unknown);
+        self.pump_needs(now);
+    }
+
+    fn hear(&mut self, now: Now, from: MemberId) {
+        if let Some(session) = self.session.as_mut().filter(|s| s.peer == from) {
+            session.heard = now.mono;
+        }
+    }
+
+    fn pump_needs(&mut self, now: Now) {
+        let asks = self.needs.pump(now.mono, self.wait());
+        self.ask(asks);
     }
 
     /// Any RECORD arrived under this id (whoever asked for it); `news`: it changed the view or the store.
     pub fn handle_arrived(&mut self, now: Now, id: RumorId, news: bool) -> Arrived {
-        let _ = (now, id, news);
-        Arrived::default()
+        let Some(peer) = self.needs.arrived(now.mono, id) else { return Arrived::default() };
+        self.metrics.records_received += 1;
+        self.hear(now, peer);
+        if let Some(session) = self.session.as_mut().filter(|s| s.peer == peer) {
+            session.moved += u64::from(news);
+        }
+        self.pump_needs(now);
+        self.look_at_end(now);
+        if self.session.is_none() && self.needs.is_empty() {
+            self.learnt = 0;
+        }
+        self.learnt += usize::from(news);
+        Arrived { wanted: true, hot: news && self.learnt <= LEARNT_MAX }
     }
 
     /// A RECORD that was wanted lost against a newer one of mine with this id: tells `from` that I have it.
     pub fn handle_stale(&mut self, now: Now, from: MemberId, newer: RumorId) {
-        let _ = (now, from, newer);
+        self.hear(now, from);
+        self.send(from, vec![Message::IHave { repair: true, large: false, ids: vec![newer] }]);
+    }
+
+    /// IHAVE (repair, large) named these, and a stream brings them: they are no longer asked for in datagrams.
+    pub fn handle_large(&mut self, now: Now, from: MemberId, ids: &[RumorId]) {
+        self.hear(now, from);
+        for &id in ids {
+            self.needs.arrived(now.mono, id);
+        }
+        self.look_at_end(now);
     }
 
     /// A claim that came from a session's peer changed the view, or I answered it (`S6`): the session moved something.
     pub fn handle_claim(&mut self, now: Now, from: MemberId) {
-        let _ = (now, from);
+        self.hear(now, from);
+        if let Some(session) = self.session.as_mut().filter(|s| s.peer == from) {
+            session.moved += 1;
+        }
     }
 
     /// The member died, left or was retired: what depended on it ends.
     pub fn handle_gone(&mut self, now: Now, id: MemberId) {
-        let _ = (now, id);
+        self.schedule.forget(id);
+        self.needs.forget(id);
+        if self.session.as_ref().is_some_and(|s| s.peer == id) {
+            self.end(now, false);
+        }
     }
 
     /// Answers a WANT (repair): records with hop 255 as far as the repair share of `budget` goes (looked at, not spent: the
     /// hall charges what it sends). The rest is left unanswered, to be asked again. `find` looks in store and roster
-    /// ([`members::find`]). What does not fit a datagram is announced as large.
+    /// ([`members::MemberIndex::find`]). What does not fit a datagram is announced as large.
     pub fn answer_wants(
         &mut self,
         now: Now,
@@ -228,27 +377,137 @@ impl Sync {
         budget: &mut Budget,
         find: &mut dyn FnMut(RumorId) -> Option<Found>,
     ) -> Vec<Message> {
-        let _ = (now, from, ids, budget, find);
-        Vec::new()
+        self.hear(now, from);
+        let mut messages = Vec::new();
+        let mut large = Vec::new();
+        let mut left = budget.available(now.mono, Class::Repair);
+        let mut moved = 0;
+        for &id in ids {
+            let mut answer: Vec<Message> = match find(id) {
+                None => continue,
+                Some(Found::Record(record)) => vec![Message::Record { hop: HOP_COLD, record }],
+                Some(Found::Offer(offer)) => {
+                    let ihave = Message::IHave { repair: true, large: offer.large, ids: vec![offer.id] };
+                    let claims = offer.claim.map(|claim| Message::Claims(vec![claim]));
+                    [ihave].into_iter().chain(claims).collect()
+                }
+            };
+            let bytes: usize = answer.iter().map(message_bytes).sum();
+            if bytes > self.room {
+                large.push(id);
+                continue;
+            }
+            // Its share of a datagram's headers goes with each.
+            let cost = bytes + bytes.div_ceil(16);
+            if cost > left {
+                self.metrics.requests_dropped += 1;
+                break;
+            }
+            left -= cost;
+            moved += 1;
+            messages.append(&mut answer);
+        }
+        for ids in large.chunks(200) {
+            messages.push(Message::IHave { repair: true, large: true, ids: ids.to_vec() });
+        }
+        self.metrics.records_sent += moved;
+        self.metrics.bytes_sent += messages.iter().map(message_bytes).sum::<usize>() as u64;
+        if let Some(session) = self.session.as_mut().filter(|s| s.peer == from) {
+            session.moved += moved;
+            session.served += moved + large.len() as u64;
+        }
+        self.look_at_end(now);
+        messages
+    }
+
+    /// Counts message bytes received for anti-entropy, records included; the hall knows them.
+    pub fn count_received(&mut self, bytes: usize) {
+        self.metrics.bytes_received += bytes as u64;
     }
 
     /// Earliest thing to do.
     pub fn deadline(&self) -> Mono {
-        Mono::FAR
+        let session = self.session.as_ref().map_or(Mono::FAR, Session::deadline);
+        session.min(self.schedule.deadline(self.session.is_some())).min(self.needs.deadline())
     }
 
     /// Confirmations, starts, repeats, give-ups.
     pub fn handle_timeout(&mut self, now: Now, replicas: &mut dyn Replicas, rng: &mut Rng) {
-        let _ = (now, replicas, rng);
+        for to in self.schedule.due_beats(now.mono) {
+            self.actions.push_back(Action::ConfirmBeat { to });
+        }
+        let asks = self.needs.handle_timeout(now.mono, self.wait());
+        self.ask(asks);
+        self.pump_needs(now);
+        self.repeat(now, replicas);
+        self.look_at_end(now);
+        self.start(now, replicas, rng);
+    }
+
+    fn repeat(&mut self, now: Now, replicas: &mut dyn Replicas) {
+        let wait = self.wait();
+        let Some(session) = self.session.as_mut() else { return };
+        if session.deadline() > now.mono || session.is_found() {
+            return;
+        }
+        let Some(view) = replicas.view(now, session.tree, session.settled) else {
+            self.end(now, false);
+            return;
+        };
+        let peer = session.peer;
+        let (overdue, mut messages) =
+            session.handle_timeout(now.mono, wait, self.room, &*view, &mut self.seq);
+        messages.extend(session.pump(now.mono, wait, self.room, &*view, &mut self.seq));
+        drop(view);
+        match overdue {
+            Overdue::No | Overdue::Again => {
+                messages.into_iter().for_each(|message| self.send(peer, vec![message]));
+            }
+            Overdue::GiveUp => self.end(now, false),
+        }
+    }
+
+    fn start(&mut self, now: Now, replicas: &mut dyn Replicas, rng: &mut Rng) {
+        while self.session.is_none() {
+            let Some(plan) = self.schedule.take_due(now.mono) else { return };
+            if replicas.root(now, plan.tree, plan.settled) != Some(plan.root) {
+                continue;
+            }
+            let Some(view) = replicas.view(now, plan.tree, plan.settled) else { continue };
+            let mut session = Session::new(now.mono, &plan, rng.u32(), &*view);
+            let messages = session.pump(now.mono, self.wait(), self.room, &*view, &mut self.seq);
+            drop(view);
+            self.schedule.started(now.mono);
+            self.metrics.sessions += 1;
+            self.learnt = 0;
+            self.session = Some(session);
+            messages.into_iter().for_each(|message| self.send(plan.peer, vec![message]));
+        }
+    }
+
+    fn look_at_end(&mut self, now: Now) {
+        let open = self.session.as_ref().map_or(0, |s| self.needs.open(s.peer));
+        if let Some(whole) = self.session.as_ref().filter(|s| s.is_over(now.mono, open)).map(|s| s.whole) {
+            self.end(now, whole);
+        }
+    }
+
+    fn end(&mut self, now: Now, whole: bool) {
+        let Some(session) = self.session.take() else { return };
+        let Session { tree, peer, moved, quick, .. } = session;
+        self.metrics.sessions_failed += u64::from(!whole);
+        self.metrics.sessions_useless += u64::from(whole && moved == 0);
+        self.schedule.ended(now.mono, tree, peer, moved, whole, quick);
+        self.actions.push_back(Action::SessionEnded { tree, peer, moved, whole });
     }
 
     /// Next thing for the hall to do.
     pub fn poll_action(&mut self) -> Option<Action> {
-        None
+        self.actions.pop_front()
     }
 
     /// Counters.
     pub fn metrics(&self) -> SyncMetrics {
-        self.metrics
+        SyncMetrics { needs_dropped: self.needs.dropped, ..self.metrics }
     }
 }

@@ -41,7 +41,7 @@ pub fn begin(header: &Header, buf: &mut Vec<u8>) {
 /// Appends one message with its kind and length.
 ///
 /// Returns false and leaves `buf` as it was if the message cannot be carried: it breaks a rule of the wire (see
-/// [`rules::writable`]) or its body exceeds the length field. So a fault of the caller costs one message, not the datagram.
+/// [`super::writable`]) or its body exceeds the length field. So a fault of the caller costs one message, not the datagram.
 pub fn encode_message(message: &Message, buf: &mut Vec<u8>, framing: Framing) -> bool {
     let bytes = body_bytes(message);
     let fits = match framing {

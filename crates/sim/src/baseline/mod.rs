@@ -214,7 +214,7 @@ impl Cluster {
             up: vec![true; members],
             queue: BinaryHeap::new(),
             ties: 0,
-            rng: Rng::from_number(seed ^ 0x0062_6173_65),
+            rng: Rng::from_number(seed ^ 0x6261_7365),
             net_rng: Rng::from_number(seed ^ 0x6261_6e65),
             settings,
         };

@@ -281,11 +281,11 @@ impl Cluster {
     }
 }
 
-/// Medians of first accusation and last death in a cluster, over crashes; no other member dies.
-fn crashes(n: u64, loss: f64, count: usize, seed: u64) -> (Duration, Duration, Duration) {
+/// Times of the first accusation and of the last death in a view, for crashes in one cluster; no other member dies.
+fn crashes(n: u64, loss: f64, count: usize, seed: u64) -> Vec<(Duration, Duration)> {
     let mut cluster = Cluster::new(n, loss, seed);
     cluster.run(MS(60_000));
-    let (mut firsts, mut lasts) = (Vec::new(), Vec::new());
+    let mut times = Vec::new();
     for _ in 0..count {
         let step = cluster.rng.up_to(MS(4_000));
         cluster.run(MS(6_000) + step);
@@ -295,21 +295,14 @@ fn crashes(n: u64, loss: f64, count: usize, seed: u64) -> (Duration, Duration, D
         let victim = cluster.crash(at);
         cluster.run(MS(16_000));
         let accused = cluster.accusations[accusations..].iter().find(|(_, who)| *who == victim);
-        firsts.push(accused.unwrap().0 - began);
         let dead: Vec<_> = cluster.deaths[deaths..].iter().filter(|(_, _, who)| *who == victim).collect();
-        let up: Vec<MemberId> = cluster.members.iter().filter(|(_, m)| m.up).map(|(id, _)| *id).collect();
         let know: BTreeSet<MemberId> = dead.iter().map(|(_, by, _)| *by).collect();
-        assert!(up.iter().all(|id| know.contains(id)), "all living members know");
-        lasts.push(dead.iter().map(|(at, _, _)| *at).max().unwrap() - began);
+        assert!(cluster.members.iter().all(|(id, m)| !m.up || know.contains(id)), "all living members know");
+        times.push((accused.unwrap().0 - began, dead.iter().map(|(at, _, _)| *at).max().unwrap() - began));
     }
-    let down: BTreeSet<MemberId> = cluster.members.iter().filter(|(_, m)| !m.up).map(|(id, _)| *id).collect();
-    let wrong: Vec<_> = cluster.deaths.iter().filter(|(_, _, who)| !down.contains(who)).collect();
-    assert!(wrong.is_empty(), "{wrong:?}");
-    firsts.sort();
-    lasts.sort();
-    let figures = (firsts[count / 2], lasts[count / 2], lasts[count - 1]);
-    println!("n {n} loss {loss}: first accusation, last member knows, slowest: {figures:?}");
-    figures
+    let wrong = cluster.deaths.iter().filter(|(_, _, who)| cluster.members[who].up).count();
+    assert_eq!(wrong, 0, "false deaths");
+    times
 }
 
 #[test]
@@ -342,17 +335,24 @@ fn each_pair_has_one_edge_while_few_live() {
     }
 }
 
+/// Section 8 of the protocol: 200 crashes per cell, ten (two) in each cluster of 100 (10).
 #[test]
 fn crashes_are_known_to_all_within_the_acceptance_times() {
-    for (n, loss, first_ms, median_ms, max_ms) in [
+    for (n, loss, first_ms, last_ms, p99_ms) in [
         (10, 0.0, 1_600, 5_800, 7_000),
-        (100, 0.0, 1_500, 5_800, 6_900),
+        (10, 0.3, 1_600, 6_000, 8_000),
         (100, 0.05, 1_500, 5_800, 6_900),
-        (100, 0.2, 1_500, 5_800, 7_200),
+        (100, 0.3, 1_500, 6_000, 7_800),
     ] {
-        let count = if n == 10 { 6 } else { 25 };
-        let (first, last, slowest) = crashes(n, loss, count, n + 1);
-        assert!(first <= MS(first_ms) && last <= MS(median_ms) && slowest <= MS(max_ms), "{n} {loss}");
+        let each: usize = if n == 10 { 2 } else { 10 };
+        let times: Vec<_> = (0..200 / each).flat_map(|seed| crashes(n, loss, each, seed as u64)).collect();
+        let mut firsts: Vec<Duration> = times.iter().map(|t| t.0).collect();
+        let mut lasts: Vec<Duration> = times.iter().map(|t| t.1).collect();
+        firsts.sort();
+        lasts.sort();
+        let figures = (firsts[100], lasts[100], lasts[197]);
+        println!("n {n} loss {loss}: first accusation, last member knows, p99: {figures:?}");
+        assert!(figures.0 <= MS(first_ms) && figures.1 <= MS(last_ms) && figures.2 <= MS(p99_ms));
     }
 }
 

@@ -1,0 +1,149 @@
+//! The detector rows of the acceptance table (`combined-protocol.md`, section 8): ours beside the required value.
+
+mod detector;
+pub mod measure;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde::Serialize;
+
+pub use detector::cells;
+
+/// How much is measured.
+#[derive(Clone, Debug)]
+pub struct Scale {
+    /// Numbers of members.
+    pub sizes: Vec<usize>,
+    /// Crashes per cell; a fifth of it from 1,000 members on.
+    pub crashes: usize,
+    /// Deaf, mute and other blows per cell; likewise.
+    pub blows: usize,
+    /// Member-hours of cells about false deaths and suspicions.
+    pub member_hours: f64,
+    /// Rounds of stalls, of 4.3 member-hours each.
+    pub stall_rounds: usize,
+    /// Splits per cell.
+    pub splits: usize,
+    /// Leave out what differs from another cell by degree alone.
+    pub few: bool,
+    /// First seed.
+    pub seed: u64,
+}
+
+impl Scale {
+    /// Seconds of work: 10 and 100 members, small samples.
+    pub fn small(seed: u64) -> Scale {
+        Scale {
+            sizes: vec![10, 100],
+            crashes: 10,
+            blows: 5,
+            member_hours: 10.0,
+            stall_rounds: 1,
+            splits: 1,
+            few: true,
+            seed,
+        }
+    }
+
+    /// The whole table.
+    pub fn whole(seed: u64) -> Scale {
+        Scale {
+            sizes: vec![10, 100, 1_000],
+            crashes: 50,
+            blows: 50,
+            member_hours: 200.0,
+            stall_rounds: 12,
+            splits: 3,
+            few: false,
+            seed,
+        }
+    }
+}
+
+/// One cell.
+#[derive(Clone, Debug, Serialize)]
+pub struct Cell {
+    /// What.
+    pub what: String,
+    /// Members.
+    pub members: usize,
+    /// As section 8 has it.
+    pub required: String,
+    /// Ours.
+    pub measured: String,
+    /// What it was measured on.
+    pub exposure: String,
+    /// First seed.
+    pub seed: u64,
+    /// Does it hold?
+    pub pass: bool,
+}
+
+/// A piece of work that yields cells.
+pub struct Task {
+    /// Rough cost, to start the dearest first.
+    pub cost: f64,
+    /// The work.
+    pub run: Box<dyn Fn() -> Vec<Cell> + Send + Sync>,
+}
+
+/// Does all tasks on `threads` threads; the cells in the order of the tasks.
+pub fn run(tasks: Vec<Task>, threads: usize, progress: impl Fn(&Cell) + Sync) -> Vec<Cell> {
+    let mut order: Vec<usize> = (0..tasks.len()).collect();
+    order.sort_by(|&a, &b| tasks[b].cost.total_cmp(&tasks[a].cost));
+    let next = AtomicUsize::new(0);
+    let done: Mutex<Vec<(usize, Vec<Cell>)>> = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(|| {
+                while let Some(&task) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let cells = (tasks[task].run)();
+                    cells.iter().for_each(&progress);
+                    if let Ok(mut done) = done.lock() {
+                        done.push((task, cells));
+                    }
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_default();
+    done.sort_by_key(|&(task, _)| task);
+    done.into_iter().flat_map(|(_, cells)| cells).collect()
+}
+
+/// The table as text.
+pub fn table(cells: &[Cell]) -> String {
+    let mut text = format!(
+        "{:<44} {:>6}  {:<22} {:<28} {:<26} {:>5}\n",
+        "what", "N", "required", "measured", "exposure", "seed"
+    );
+    for c in cells {
+        text += &format!(
+            "{:<44} {:>6}  {:<22} {:<28} {:<26} {:>5}  {}\n",
+            c.what,
+            c.members,
+            c.required,
+            c.measured,
+            c.exposure,
+            c.seed,
+            if c.pass { "pass" } else { "FAIL" }
+        );
+    }
+    let failed = cells.iter().filter(|c| !c.pass).count();
+    text + &format!("{} cells, {failed} failed\n", cells.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_detector_holds_what_small_samples_show() {
+        let scale = Scale::small(1);
+        let cells = run(cells(&scale), 2, |_| {});
+        let failed: Vec<&Cell> = cells.iter().filter(|c| !c.pass).collect();
+        assert!(failed.is_empty(), "{}", table(&cells));
+        assert!(cells.len() >= 30, "{}", table(&cells));
+    }
+}

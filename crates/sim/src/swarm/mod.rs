@@ -1,0 +1,240 @@
+//! Swarm runs: each seed draws its own subset of faults and sizes (Groce et al. 2012), invariants hold at every step, and
+//! after the faults the cluster must become whole within a stated bound.
+
+mod draw;
+mod shrink;
+
+use std::time::Duration;
+
+use hearsay_proto::Config;
+use hearsay_proto::config::Mode;
+use serde::{Deserialize, Serialize};
+
+use crate::fault::{Fault, Schedule, is_a_value, key_name};
+use crate::world::World;
+
+pub use draw::draw;
+pub use shrink::shrink;
+
+/// After the last fault every view is full and every root equal within this. Two islands that are too small to hold a
+/// dead claim about each other knock at a seed each 5 s with probability 1/4 (`J4`): 22 tries fail once in 600.
+pub const WHOLE_WITHIN: Duration = Duration::from_secs(120);
+/// For this long afterwards nothing may change any more.
+const STAYS_WHOLE: Duration = Duration::from_secs(15);
+const JOIN_WITHIN: Duration = Duration::from_secs(2);
+/// Processes of members that left end this long after.
+const LEAVE_TIME_MS: u64 = 3_000;
+
+/// Everything that decides a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Case {
+    /// Seed of the world.
+    pub seed: u64,
+    /// Members.
+    pub members: usize,
+    /// "push-pull", "push" or "pull".
+    pub mode: String,
+    /// Patience.
+    pub patience_ms: u64,
+    /// Budget per member.
+    pub bytes_per_second: u64,
+    /// Time of faults.
+    pub length_ms: u64,
+    /// The faults.
+    pub schedule: Schedule,
+}
+
+/// A run that ended well.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Passed {
+    /// Events handled.
+    pub steps: u64,
+    /// From the last fault to full views and equal roots, s.
+    pub whole_s: f64,
+    /// Virtual member-hours.
+    pub member_hours: f64,
+}
+
+/// What went wrong: the first violated invariant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// In words, with hosts and times.
+    pub what: String,
+}
+
+impl Failure {
+    /// The words without numbers and names: shrinking keeps the kind of a failure.
+    pub fn kind(&self) -> String {
+        let mut kind: String = self.what.chars().filter(|c| !c.is_ascii_digit()).collect();
+        kind.truncate(kind.char_indices().nth(60).map_or(kind.len(), |(i, _)| i));
+        kind
+    }
+}
+
+impl Case {
+    fn config(&self) -> Config {
+        let mut config = Config::lan();
+        config.detector.patience = Duration::from_millis(self.patience_ms);
+        config.bytes_per_second_max = self.bytes_per_second;
+        config.gossip.mode = mode(&self.mode);
+        config
+    }
+
+    /// The world of this case after its faults, calm again, with no process of a member that left.
+    fn play(&self) -> World {
+        let mut world = World::new(self.seed, self.members, self.config());
+        for host in 0..self.members {
+            let seeds = if host == 0 { Vec::new() } else { world.usual_seeds(host) };
+            world.start(host, &seeds);
+            world.run(JOIN_WITHIN / self.members as u32);
+        }
+        let mut schedule = self.schedule.clone();
+        for timed in &self.schedule {
+            if let Fault::Leave { host } = timed.fault {
+                let at_ms = timed.at_ms + LEAVE_TIME_MS;
+                schedule.push(crate::fault::Timed { at_ms, fault: Fault::Crash { host } });
+            }
+        }
+        schedule.sort_by_key(|t| t.at_ms);
+        world.play(&schedule, Duration::from_millis(self.length_ms));
+        world.calm();
+        world
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    /// The first violated invariant.
+    pub fn run(&self) -> Result<Passed, Failure> {
+        let mut world = self.play();
+        check(&mut world)?;
+        let whole =
+            world.run_until(WHOLE_WITHIN, Duration::from_millis(200), |w| w.views_full() && w.roots_equal());
+        check(&mut world)?;
+        let Some(whole) = whole else { return Err(Failure { what: not_whole(&world) }) };
+        world.run(STAYS_WHOLE);
+        check(&mut world)?;
+        if !world.views_full() || !world.roots_equal() {
+            return Err(Failure { what: format!("did not stay whole: {}", not_whole(&world)) });
+        }
+        contents(&world)?;
+        Ok(Passed {
+            steps: world.steps,
+            whole_s: whole.as_secs_f64(),
+            member_hours: self.members as f64 * world.now.0 as f64 / 3.6e12,
+        })
+    }
+
+    /// Hash of every step of the run.
+    pub fn trace(&self) -> String {
+        let mut world = World::new(self.seed, self.members, self.config());
+        world.record_trace();
+        for host in 0..self.members {
+            let seeds = if host == 0 { Vec::new() } else { world.usual_seeds(host) };
+            world.start(host, &seeds);
+            world.run(JOIN_WITHIN / self.members as u32);
+        }
+        world.play(&self.schedule, Duration::from_millis(self.length_ms));
+        world.trace()
+    }
+}
+
+fn mode(name: &str) -> Mode {
+    match name {
+        "push" => Mode::Push,
+        "pull" => Mode::Pull,
+        _ => Mode::PushPull,
+    }
+}
+
+/// Does this build know the mode?
+fn is_built(name: &str) -> bool {
+    let mut config = Config::lan();
+    config.gossip.mode = mode(name);
+    let mut world = World::new(0, 1, config);
+    world.start(0, &[]);
+    world.is_up(0)
+}
+
+fn check(world: &mut World) -> Result<(), Failure> {
+    match world.checker.failures.first() {
+        Some(what) => Err(Failure { what: what.clone() }),
+        None => Ok(()),
+    }
+}
+
+fn not_whole(world: &World) -> String {
+    let up = world.up().count();
+    let living: Vec<(usize, usize)> = world
+        .up()
+        .filter_map(|h| world.gossip(h).map(|g| (h, g.living())))
+        .filter(|&(_, l)| l != up)
+        .collect();
+    if living.is_empty() {
+        let keys: Vec<usize> = world.up().filter_map(|h| world.gossip(h).map(|g| g.len())).collect();
+        return format!("roots differ at {:?}; keys {keys:?}", world.now);
+    }
+    format!("views not full at {:?}: {up} are up, (host, living) {living:?}", world.now)
+}
+
+/// Equal roots must mean equal maps, and every value one that was written.
+fn contents(world: &World) -> Result<(), Failure> {
+    let maps: Vec<(usize, Vec<_>)> = world
+        .up()
+        .filter_map(|h| world.gossip(h).map(|g| (h, g.scan(world.clock(h), b"", None, 1_000_000))))
+        .collect();
+    let Some((first_host, first)) = maps.first() else { return Ok(()) };
+    for entry in first {
+        let number = std::str::from_utf8(&entry.key).ok().and_then(|k| k.strip_prefix("k/")?.parse().ok());
+        if !number.is_some_and(|n| key_name(n).as_bytes() == &*entry.key && is_a_value(n, &entry.value)) {
+            return Err(Failure { what: format!("host {first_host} holds what nobody wrote: {entry:?}") });
+        }
+    }
+    for (host, map) in &maps {
+        let same = map.len() == first.len()
+            && map
+                .iter()
+                .zip(first)
+                .all(|(a, b)| a.key == b.key && a.version == b.version && a.value == b.value);
+        if !same {
+            return Err(Failure { what: format!("roots are equal, maps of {first_host} and {host} differ") });
+        }
+    }
+    Ok(())
+}
+
+/// The command that repeats one seed.
+pub fn command(seed: u64) -> String {
+    format!("cargo run --release -p hearsay-sim -- swarm --seed {seed} --seeds 1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cases_are_their_seeds() {
+        let kinds: std::collections::BTreeSet<String> = (0..40)
+            .flat_map(|seed| draw(seed).schedule)
+            .map(|t| {
+                let json = serde_json::to_value(&t.fault).unwrap();
+                json["fault"].as_str().unwrap().to_owned()
+            })
+            .collect();
+        assert!(kinds.len() >= 20, "40 seeds draw only {kinds:?}");
+        for seed in 0..20 {
+            let case = draw(seed);
+            assert_eq!(case, draw(seed));
+            assert!(case.schedule.is_sorted_by_key(|t| t.at_ms));
+            let text = serde_json::to_string(&case).unwrap();
+            assert_eq!(serde_json::from_str::<Case>(&text).unwrap(), case);
+        }
+    }
+
+    #[test]
+    fn failures_are_alike_whatever_their_numbers() {
+        let of = |what: &str| Failure { what: what.into() }.kind();
+        assert_eq!(of("host 3 at 1.5s: m4 fell"), of("host 12 at 11.25s: m9 fell"));
+        assert_ne!(of("host 3 at 1.5s: m4 fell"), of("roots differ at 9s"));
+    }
+}
