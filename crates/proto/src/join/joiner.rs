@@ -264,16 +264,18 @@ impl Join {
                 let alone = self.phase == Phase::Founder && roster.living() == 1;
                 if self.phase == Phase::Hello || alone {
                     self.begin_pull(now.mono, member, peers, roster, rng);
-                    return WelcomeVerdict::Join;
+                }
+                if self.pending.get(&address).is_some_and(|p| p.why == Why::Seed) {
+                    self.pending.remove(&address);
                 }
                 if self.is_joining() {
                     return WelcomeVerdict::Join;
                 }
-                self.pending.remove(&address);
                 self.finish(true);
                 WelcomeVerdict::Contact
             }
             Why::Source => {
+                self.pending.remove(&address);
                 let Some(pull) = self.pull.as_mut() else { return WelcomeVerdict::Readmitted };
                 if [from, member.address()].contains(&pull.source.address) && !pull.source.admitted {
                     pull.source.admitted = true;
