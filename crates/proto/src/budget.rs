@@ -98,10 +98,15 @@ impl Budget {
 
     /// Spends `bytes` for `class` if they are available.
     pub fn try_spend(&mut self, now: Mono, class: Class, bytes: usize) -> bool {
+        self.try_spend_keeping(now, class, bytes, 0)
+    }
+
+    /// Spends `bytes` for `class` if `keep` more would still be available to it afterwards.
+    pub fn try_spend_keeping(&mut self, now: Mono, class: Class, bytes: usize, keep: usize) -> bool {
         let available = self.available(now, class);
         let own = Budget::own(class);
         let full = self.tokens[own] >= self.depth(own);
-        let ok = class == Class::Detector || full || available >= bytes;
+        let ok = class == Class::Detector || full || available >= bytes + keep;
         if ok {
             self.spend(now, class, bytes);
         }

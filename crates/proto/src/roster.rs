@@ -257,7 +257,7 @@ impl Roster {
     pub fn pick(&self, rng: &mut Rng, count: usize, fit: impl Fn(MemberId) -> bool) -> Vec<MemberId> {
         let n = self.living.len();
         let mut picked: Vec<MemberId> = Vec::with_capacity(count);
-        if count == 0 || n < 2 {
+        if count == 0 || n == 0 {
             return picked;
         }
         let ok = |id: MemberId| id != self.me && fit(id);

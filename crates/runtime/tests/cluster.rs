@@ -17,23 +17,26 @@ const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Writes down what it is told.
 #[derive(Default)]
-struct Diary(Mutex<Vec<Event>>);
+struct Diary {
+    events: Mutex<Vec<Event>>,
+    failed: Mutex<Option<String>>,
+}
 
 impl Listener for Diary {
     fn event(&self, event: Event) {
-        self.0.lock().unwrap().push(event);
+        self.events.lock().unwrap().push(event);
     }
     fn failed(&self, reason: String) {
-        panic!("{reason}");
+        *self.failed.lock().unwrap() = Some(reason);
     }
 }
 
 impl Diary {
     fn has(&self, wanted: impl Fn(&Event) -> bool) -> bool {
-        self.0.lock().unwrap().iter().any(wanted)
+        self.events.lock().unwrap().iter().any(wanted)
     }
     fn count(&self, wanted: impl Fn(&Event) -> bool) -> usize {
-        self.0.lock().unwrap().iter().filter(|event| wanted(event)).count()
+        self.events.lock().unwrap().iter().filter(|event| wanted(event)).count()
     }
 }
 
@@ -94,6 +97,7 @@ fn roots_agree(members: &[Member]) -> bool {
 async fn stop(members: Vec<Member>) {
     for member in members {
         member.handle.stop().await;
+        assert_eq!(*member.diary.failed.lock().unwrap(), None);
     }
 }
 
@@ -272,5 +276,62 @@ async fn loss_and_delay_slow_a_write_and_do_not_stop_it() {
         assert_eq!(m.diary.count(|e| matches!(e, Event::MemberDied(_))), 0);
         assert!(m.handle.metrics().host.dropped_fault > 0);
     }
+    stop(members).await;
+}
+
+#[tokio::test]
+async fn writers_on_many_threads_and_the_driver_share_one_member() {
+    let members = cluster(3, &[KEY]).await;
+    let writers: Vec<_> = (0..4)
+        .map(|thread| {
+            let handle = members[thread % 3].handle.clone();
+            std::thread::spawn(move || {
+                for i in 0..250 {
+                    let key = format!("{thread}/{i:03}");
+                    handle.set(key.as_bytes(), Arc::from(key.as_bytes()), None).unwrap();
+                    assert!(handle.get(key.as_bytes()).unwrap().is_some());
+                }
+            })
+        })
+        .collect();
+    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    let took =
+        until("all writes are everywhere", || members.iter().all(|m| m.handle.len().unwrap() == 1_000));
+    println!("1,000 writes to all in {:?}", took.await);
+    let (mut keys, mut after) = (Vec::new(), None::<Vec<u8>>);
+    loop {
+        let chunk = members[2].handle.scan(b"1/", after.as_deref(), 100).unwrap();
+        let Some(last) = chunk.last() else { break };
+        after = Some(last.key.to_vec());
+        keys.extend(chunk.iter().map(|entry| entry.key.to_vec()));
+    }
+    assert_eq!(keys, (0..250).map(|i| format!("1/{i:03}").into_bytes()).collect::<Vec<_>>());
+    until("the roots agree", || roots_agree(&members)).await;
+    stop(members).await;
+}
+
+/// Prints what idling costs: `cargo test -p hearsay-runtime --test cluster -- --ignored --nocapture idle_cost`.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+#[ignore = "a figure, not a check"]
+async fn idle_cost() {
+    let ticks = || {
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_ascii_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    let mut members = Vec::new();
+    for i in 0..20 {
+        let mut options = options(i, &[KEY], &members.iter().take(1).collect::<Vec<_>>());
+        options.config.detector = hearsay_runtime::proto::Config::lan().detector;
+        members.push(member(options).await);
+    }
+    until("all see all", || members.iter().all(|m| m.handle.living().unwrap() == 20)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let sent = || members.iter().map(|m| m.handle.metrics().host.datagram_bytes_sent).sum::<u64>();
+    let (before, bytes) = (ticks(), sent());
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let ms = (ticks() - before) as f64 * 10.0 / 20.0 / 20.0;
+    println!("idle: {ms} ms of CPU and {} B sent per member and second", (sent() - bytes) / 400);
     stop(members).await;
 }

@@ -94,8 +94,8 @@ impl Gossip {
         use join::Action;
         match action {
             Action::SendTo { to, message } => self.post_to(to, message, Class::Detector),
-            Action::PullStream { tree, to, address, cursor } => {
-                self.transfer.pull(now, tree, to, address, cursor);
+            Action::PullStream { tree, address, cursor, .. } => {
+                self.transfer.pull(now, tree, address, cursor, &self.roster);
             }
             Action::StartDetector => self.detector.start(now, &self.roster, &mut self.rng),
             Action::ContactPartners => {

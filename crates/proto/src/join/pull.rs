@@ -20,7 +20,7 @@ pub(super) const TRIES_MAX: u32 = 4;
 /// Pages kept beyond a gap.
 const RANGES_MAX: usize = 64;
 /// A stream that brings no page for this long counts as broken even if nobody says so.
-const STREAM_STALL: Duration = Duration::from_secs(15);
+const STREAM_STALL: Duration = Duration::from_secs(10);
 
 /// Whom to ask.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,6 +46,7 @@ pub(super) struct Pull {
     /// Sources given up; late pages of theirs are still good.
     pub(super) tried: Vec<MemberId>,
     pub(super) tries: u32,
+    /// Tries without any progress, whoever was asked.
     pub(super) tries_total: u32,
     pub(super) streaming: bool,
     pub(super) retry_at: Mono,
@@ -130,8 +131,9 @@ impl Pull {
             self.complete |= range.last;
         }
         self.round += 1;
+        self.tries = 0;
         if self.cursor > before {
-            self.tries = 0;
+            self.tries_total = 0;
         }
         self.wait(now);
         !self.streaming && self.round >= PAGES_PER_PULL && self.ranges.is_empty()

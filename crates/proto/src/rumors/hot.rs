@@ -235,7 +235,9 @@ impl HotList {
     /// now counts like any other.
     pub fn flushed(&mut self, number: u64) -> u64 {
         let Some(hot) = self.all.get_mut(&number).filter(|hot| !hot.flushed) else {
-            self.waiting.iter_mut().for_each(|queue| drop(queue.remove(&number)));
+            for queue in &mut self.waiting {
+                queue.remove(&number);
+            }
             return 0;
         };
         hot.flushed = true;

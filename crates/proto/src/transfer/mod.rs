@@ -300,10 +300,13 @@ impl Transfer {
         self.actions.push_back(Action::GaveUp { id });
     }
 
-    /// PULL over a stream, from this place to the end; replaces one of the same tree.
-    pub fn pull(&mut self, now: Now, tree: Tree, to: MemberId, address: SocketAddr, cursor: u64) {
-        let _ = to;
-        self.pulls.remove(&tree);
+    /// PULL over a stream, from this place to the end. One of the same tree that is still under way has stalled: its stream
+    /// is closed.
+    pub fn pull(&mut self, now: Now, tree: Tree, address: SocketAddr, cursor: u64, roster: &Roster) {
+        if let Some(stalled) = self.pulls.remove(&tree) {
+            self.actions.push_back(Action::Close { stream: stalled });
+            self.handle_closed(now, stalled, roster);
+        }
         let stream = self.stream_to(now.mono, address);
         match stream.and_then(|s| Some((s, self.streams.get_mut(&s)?))) {
             Some((stream, s)) => {
