@@ -4,6 +4,7 @@
 mod draw;
 mod shrink;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hearsay_proto::Config;
@@ -172,9 +173,29 @@ fn not_whole(world: &World) -> String {
         .collect();
     if living.is_empty() {
         let keys: Vec<usize> = world.up().filter_map(|h| world.gossip(h).map(|g| g.len())).collect();
-        return format!("roots differ at {:?}; keys {keys:?}", world.now);
+        return format!("roots differ at {:?}; keys {keys:?}; {}", world.now, differences(world));
     }
     format!("views not full at {:?}: {up} are up, (host, living) {living:?}", world.now)
+}
+
+/// Members of which not all hold the same record: name, then (hosts; generation, revision, address, incarnation).
+fn differences(world: &World) -> String {
+    let mut text = String::new();
+    for subject in world.up() {
+        let name = World::name(subject);
+        let mut versions: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+        for host in world.up() {
+            let held = world.gossip(host).and_then(|g| g.member(&name)).map(|m| {
+                let p = &m.profile;
+                (p.generation.0, p.revision, p.address.ip(), m.incarnation.0)
+            });
+            versions.entry(held).or_default().push(host);
+        }
+        if versions.len() > 1 {
+            text += &format!("{name}: {versions:?} ");
+        }
+    }
+    if text.is_empty() { "members are alike".to_owned() } else { text }
 }
 
 /// Equal roots must mean equal maps, and every value one that was written.

@@ -26,8 +26,8 @@ pub const EPOCH_MS: u64 = 1_767_225_600_000;
 const PORT: u16 = 7946;
 
 /// While alone, seeds are resolved again after this long, then half as much again each time, up to the second.
-const RESOLVE_PAUSE: Duration = Duration::from_secs(1);
-const RESOLVE_PAUSE_MAX: Duration = Duration::from_secs(60);
+const RESOLVE_PAUSE: Duration = Duration::from_secs(5);
+const RESOLVE_PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// Sees every datagram sent: time, host, destination, plain bytes.
 pub type Tap = Box<dyn FnMut(Mono, usize, SocketAddr, &[u8])>;
