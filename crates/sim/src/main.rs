@@ -12,6 +12,7 @@ use serde::Serialize;
 const USAGE: &str = "hearsay-sim <command> [options]
   join | rumor | crash | partition-heal | replay    one scenario, for --seeds seeds from --seed on
   swarm               --seeds seeds from --seed on; a failure is printed with seed, command and its shrunk schedule
+                      [--bound S: whole within S seconds after the last fault instead of 120]
   swarm --case FILE   runs a schedule printed by a failure
   acceptance detector [--small] [--members N]       the detector rows of the acceptance table
   baseline crash | split                            SWIM + Lifeguard in the same network [--crashes N --hours H --no-tcp]
@@ -31,6 +32,7 @@ struct Arguments {
     small: bool,
     json: bool,
     case: Option<String>,
+    bound: std::time::Duration,
 }
 
 fn arguments() -> Result<Arguments, String> {
@@ -47,6 +49,7 @@ fn arguments() -> Result<Arguments, String> {
         small: false,
         json: false,
         case: None,
+        bound: swarm::WHOLE_WITHIN,
     };
     while let Some(flag) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{flag} needs a value"));
@@ -65,6 +68,7 @@ fn arguments() -> Result<Arguments, String> {
             "--hours" => a.hours = number(value()?)?,
             "--threads" => a.threads = number(value()?)? as usize,
             "--case" => a.case = Some(value()?),
+            "--bound" => a.bound = std::time::Duration::from_secs_f64(number(value()?)?),
             "--no-tcp" => a.tcp = false,
             "--small" => a.small = true,
             "--wan" => a.settings.wan = true,
@@ -117,14 +121,14 @@ fn swarm(a: &Arguments) -> Result<bool, String> {
     if let Some(path) = &a.case {
         let text = std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?;
         let case: Case = serde_json::from_str(&text).map_err(|e| format!("{path}: {e}"))?;
-        let result = case.run();
+        let result = case.run_within(a.bound);
         println!("{result:?}");
         return Ok(result.is_ok());
     }
     let (mut failed, mut steps, mut member_hours, mut whole_s, mut slowest) = (0u64, 0u64, 0.0, 0f64, 0);
     for seed in a.settings.seed..a.settings.seed + a.seeds {
         let case = swarm::draw(seed);
-        match case.run() {
+        match case.run_within(a.bound) {
             Ok(passed) => {
                 if passed.whole_s > whole_s {
                     slowest = seed;
@@ -137,9 +141,9 @@ fn swarm(a: &Arguments) -> Result<bool, String> {
                 failed += 1;
                 println!("FAILED seed {seed}: {}\n  repeat: {}", failure.what, swarm::command(seed));
                 let kind = failure.kind();
-                let small = swarm::shrink(&case, |c| c.run().is_err_and(|f| f.kind() == kind));
+                let small = swarm::shrink(&case, |c| c.run_within(a.bound).is_err_and(|f| f.kind() == kind));
                 let text = serde_json::to_string(&small).unwrap_or_default();
-                let last = small.run().err().map_or(String::new(), |f| f.what);
+                let last = small.run_within(a.bound).err().map_or(String::new(), |f| f.what);
                 println!("  shrunk to {} faults: {last}\n  --case: {text}", small.schedule.len());
             }
         }

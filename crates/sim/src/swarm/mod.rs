@@ -107,10 +107,17 @@ impl Case {
     /// # Errors
     /// The first violated invariant.
     pub fn run(&self) -> Result<Passed, Failure> {
+        self.run_within(WHOLE_WITHIN)
+    }
+
+    /// Runs it with another bound than [`WHOLE_WITHIN`].
+    ///
+    /// # Errors
+    /// The first violated invariant.
+    pub fn run_within(&self, bound: Duration) -> Result<Passed, Failure> {
         let mut world = self.play();
         check(&mut world)?;
-        let whole =
-            world.run_until(WHOLE_WITHIN, Duration::from_millis(200), |w| w.views_full() && w.roots_equal());
+        let whole = world.run_until(bound, Duration::from_millis(200), |w| w.views_full() && w.roots_equal());
         check(&mut world)?;
         let Some(whole) = whole else { return Err(Failure { what: not_whole(&world) }) };
         world.run(STAYS_WHOLE);

@@ -25,6 +25,8 @@ use streams::Conn;
 pub const EPOCH_MS: u64 = 1_767_225_600_000;
 const PORT: u16 = 7946;
 
+/// No host is at this address any more.
+const NOBODY: u32 = u32::MAX;
 /// While alone, seeds are resolved again after this long, then half as much again each time, up to the second.
 const RESOLVE_PAUSE: Duration = Duration::from_secs(5);
 const RESOLVE_PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -114,7 +116,7 @@ impl World {
 
     /// The host at an address, if it is one of ours.
     pub fn host_at(&self, address: SocketAddr) -> Option<usize> {
-        self.at_address.get(address_number(address)?).map(|&h| h as usize)
+        self.at_address.get(address_number(address)?).filter(|&&h| h != NOBODY).map(|&h| h as usize)
     }
 
     /// Two hosts change places: streams of both break, processes that are up are told their new address.
@@ -129,6 +131,16 @@ impl World {
             let address = self.address(host);
             self.command(host, |g, now| g.update_address(now, address));
         }
+    }
+
+    /// A host gets an address that nobody had: its streams break, its process is told.
+    pub fn move_address(&mut self, host: usize) {
+        self.close_streams_of(host);
+        self.at_address[self.address_of[host] as usize] = NOBODY;
+        self.address_of[host] = self.at_address.len() as u32;
+        self.at_address.push(host as u32);
+        let address = self.address(host);
+        self.command(host, |g, now| g.update_address(now, address));
     }
 
     /// The host whose member has this name.
