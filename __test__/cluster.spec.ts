@@ -77,16 +77,13 @@ test('events before start resolves come in the first turn after it', async (t) =
   await b.stop()
 })
 
-test('a seed that answers nothing is an event, not a rejection, and is retried', async (t) => {
-  const began = performance.now()
+test('a seed that answers nothing is an event, not a rejection', async (t) => {
   await using cluster = await Cluster.start({ seeds: ['127.0.0.1:9'], joinTimeoutMs: 300 })
-  t.true(performance.now() - began >= 0)
   const [failure] = (await once(cluster, 'seedFailed')) as [{ seed: string; error: HearsayError }]
   t.is(failure.seed, '127.0.0.1:9')
   t.true(failure.error instanceof HearsayError)
   t.is(failure.error.code, 'ERR_HEARSAY_SEED')
   t.false(cluster.health().healthy)
-  await once(cluster, 'seedFailed')
 })
 
 test('a seed that does not resolve is an event', async (t) => {
@@ -218,7 +215,9 @@ test('events(): one union, ends with the cluster, aborts', async (t) => {
   const reading = (async () => {
     for await (const event of a.events()) seen.push(event)
   })()
-  const aborting = t.throwsAsync(a.events({ signal: AbortSignal.timeout(30) }).next(), { name: 'AbortError' })
+  const control = new AbortController()
+  const aborting = t.throwsAsync(a.events({ signal: control.signal }).next(), { name: 'AbortError' })
+  control.abort()
   const b = await Cluster.start({ name: 'b', profile: 'local', seeds: [a.self.address] })
   await a.waitFor({ members: 2, timeoutMs: 10_000 })
   await b.leave()
@@ -264,7 +263,7 @@ test('binding to the world without keys logs one warning; a logger hears of it',
   const open = await Cluster.start({ bind: '0.0.0.0:0', logger })
   await open.stop()
   t.is(warnings.filter((message) => /without keys/.test(message)).length, 1)
-  const sealed = await Cluster.start({ bind: '0.0.0.0:0', keys: [new Uint8Array(32)], logger })
+  const sealed = await Cluster.start({ bind: '0.0.0.0:0', keys: [new Uint8Array(32).fill(3)], logger })
   await sealed.stop()
   t.is(warnings.filter((message) => /without keys/.test(message)).length, 1)
 })
