@@ -134,12 +134,19 @@ test('start rejects: wrong option, port in use, not an address of this machine',
   await t.throwsAsync(Cluster.start({ bind: '192.0.2.1:0' }), { code: 'ERR_HEARSAY_BIND' })
 })
 
-test('two members of one name: the newer does not start', async (t) => {
+test('two members of one name: the newer does not start, or stops as soon as it is known', async (t) => {
   await using a = await Cluster.start({ name: 'twin', profile: 'local' })
-  await t.throwsAsync(Cluster.start({ name: 'twin', profile: 'local', seeds: [a.self.address] }), {
-    code: 'ERR_HEARSAY_NAME_CONFLICT',
-  })
+  const seeds = [a.self.address]
+  try {
+    const b = await Cluster.start({ name: 'twin', profile: 'local', seeds, joinTimeoutMs: 10_000 })
+    const [other] = (await once(b, 'nameConflict')) as Member[]
+    t.is(other?.id, a.self.id)
+    await b.stop()
+  } catch (error) {
+    t.like(error, { code: 'ERR_HEARSAY_NAME_CONFLICT' })
+  }
   t.is(a.size, 1)
+  t.is(a.self.liveness, 'alive')
 })
 
 test('signal: aborted before, during and after start', async (t) => {
