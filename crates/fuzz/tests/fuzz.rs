@@ -88,7 +88,6 @@ fn scripts_get_deep() {
 }
 
 #[test]
-#[ignore = "the store of this tree takes no writes yet"]
 fn scripts_write_and_replicate_keys() {
     let keys = [reach(single)[1], reach(pair)[1]];
     println!("keys: {keys:?}");

@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod output;
 pub mod phi;
 pub mod record;
+pub mod replica;
 pub mod ring;
 pub mod rng;
 pub mod roster;

@@ -51,7 +51,8 @@ fn code(text: &str) -> Vec<&str> {
             break;
         }
         let line = line.trim();
-        if !line.is_empty() && !line.starts_with("//") {
+        let comment = ["//", "/*", "* ", "*/"].iter().any(|c| line.starts_with(c)) || line == "*";
+        if !line.is_empty() && !comment {
             lines.push(line);
         }
     }
@@ -186,9 +187,9 @@ fn only_ts_native_knows_the_binding() {
 /// TypeScript modules, lowest first.
 const TS_LEVELS: [&[&str]; 6] = [
     &["types", "errors"],
-    &["native"],
-    &["options", "events", "phi", "merkle", "ring", "codec"],
-    &["state"],
+    &["native", "packed"],
+    &["options", "events", "codec", "blocked"],
+    &["phi", "merkle", "ring", "state"],
     &["cluster"],
     &["testing", "index"],
 ];

@@ -21,6 +21,17 @@ impl Gossip {
         }
     }
 
+    /// Takes these members as known and joining as done, in silence; records are shared, not copied. For simulations that
+    /// begin with full views.
+    pub fn adopt(&mut self, now: Now, members: &[Member]) {
+        let me = self.roster.my_id();
+        for member in members.iter().filter(|m| m.id() != me) {
+            self.roster.merge(now, member);
+        }
+        self.join.adopted();
+        self.detector.start(now, &self.roster, &mut self.rng);
+    }
+
     /// Leaves: incarnation + 1, state left, spread; `Event::LeaveEnded` when the rumor has gone its rounds (`J5`).
     pub fn leave(&mut self, now: Now) {
         if self.leave != Leave::No || self.conflicted {

@@ -7,11 +7,11 @@ use crate::entry::Entry;
 use crate::member::{Claim, Liveness, Member, MemberId};
 use crate::output::{Change, ChangeKind, Event};
 use crate::record::{Record, RumorId, Tree};
+use crate::replica::{Replica, Replicas};
 use crate::roster::{Merged, Roster};
 use crate::rumors::Put;
 use crate::store::{MergedEntry, Store};
 use crate::sync::members::MemberIndex;
-use crate::sync::{Replica, Replicas};
 use crate::time::{Now, Second};
 
 /// Where a record came from, and so what its news is worth.

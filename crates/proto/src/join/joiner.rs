@@ -25,7 +25,8 @@ const COOKIE_FOR: Duration = Duration::from_secs(60);
 const PENDING_MAX: usize = 64;
 /// CHALLENGEs answered per HELLO.
 const ANSWERS_MAX: u8 = 4;
-/// A seed that challenges but does not welcome (it holds back) keeps me from founding for so many join timeouts.
+/// A seed that challenges but does not welcome (it holds back, or datagrams are lost) keeps me from founding for so many
+/// join timeouts.
 const PATIENCE: u32 = 4;
 /// Tries without any progress, whoever was asked, before a list is left to anti-entropy.
 const MEMBER_TRIES_MAX: u32 = 16;
@@ -194,8 +195,7 @@ impl Join {
         }
         let now = now.mono;
         if self.phase == Phase::Hello {
-            let latest = self.hello_since + self.join_timeout * PATIENCE;
-            self.found_at = self.found_at.max(latest.min(now + self.join_timeout));
+            self.found_at = self.found_at.max(self.hello_since + self.join_timeout * PATIENCE);
         }
         if let Some(p) = self.pending.get_mut(&from).filter(|p| now.since(p.at) < PENDING_FOR) {
             if p.answers < ANSWERS_MAX {
@@ -263,7 +263,7 @@ impl Join {
                 self.seeds.note_answer(target, member.id());
                 let alone = self.phase == Phase::Founder && roster.living() == 1;
                 if self.phase == Phase::Hello || alone {
-                    self.begin_pull(now.mono, member, peers, roster, rng);
+                    self.begin_pull(now.mono, member, true, peers, roster, rng);
                 }
                 if self.pending.get(&address).is_some_and(|p| p.why == Why::Seed) {
                     self.pending.remove(&address);
@@ -295,6 +295,7 @@ impl Join {
         &mut self,
         now: Mono,
         seed: &Member,
+        admitted: bool,
         peers: &[(MemberId, SocketAddr)],
         roster: &Roster,
         rng: &mut Rng,
@@ -305,12 +306,14 @@ impl Join {
         };
         self.peers = peers.iter().take(6).filter(|p| !mine(p) && p.0 != seed.id()).copied().collect();
         let welcomed =
-            Source { id: seed.id(), address: seed.address(), admitted: true, stream_failed: false };
+            Source { id: seed.id(), address: seed.address(), admitted, stream_failed: false };
         self.welcomed_by = Some(welcomed);
         let source = match self.peers.get(rng.below(self.peers.len())) {
             Some(&(id, address)) => Source { id, address, admitted: false, stream_failed: false },
             None => {
-                self.send_hello(now, welcomed.address, Why::Source, true, roster);
+                if admitted {
+                    self.send_hello(now, welcomed.address, Why::Source, true, roster);
+                }
                 welcomed
             }
         };
@@ -459,7 +462,14 @@ impl Join {
         match self.phase {
             Phase::Stopped => return,
             Phase::Idle if self.hello_since <= at => self.found(),
-            Phase::Hello if self.found_at <= at => self.found(),
+            Phase::Hello if self.found_at <= at => {
+                // Who knows others was let in, and only did not hear so: it pulls from one of them.
+                let other = roster.pick_living(rng, 1).first().and_then(|&id| roster.get(id));
+                match other {
+                    Some(other) => self.begin_pull(at, &other, false, &[], roster, rng),
+                    None => self.found(),
+                }
+            }
             _ => {}
         }
         if self.end_due && self.end_at <= at {

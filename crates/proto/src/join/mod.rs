@@ -301,6 +301,17 @@ impl Join {
         self.phase
     }
 
+    /// The roster was filled by other means (simulations that begin with full views): nothing is left to join.
+    pub fn adopted(&mut self) {
+        self.phase = Phase::Joined;
+        self.pull = None;
+        self.found_at = Mono::FAR;
+        self.end_at = Mono::FAR;
+        self.end_due = false;
+        self.knock_at = Mono::FAR;
+        self.actions.clear();
+    }
+
     /// Are lists still missing? Then beats carry no roots and nothing is compared (`S1`).
     pub fn is_joining(&self) -> bool {
         matches!(self.phase, Phase::Hello | Phase::PullingMembers | Phase::PullingEntries)

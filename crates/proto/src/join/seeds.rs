@@ -16,6 +16,9 @@ const TARGETS_MAX: usize = 256;
 const REPORT_GAP: Duration = Duration::from_secs(30);
 const REPORT_GAP_MAX: Duration = Duration::from_secs(3_600);
 
+/// Join timeouts that a seed has which challenged me.
+const CHALLENGED_TIMEOUTS: u32 = 3;
+
 const NO_ANSWER: &str = "no answer";
 const UNREACHABLE: &str = "advertised address unreachable";
 
@@ -40,6 +43,18 @@ struct Host {
     targets: Vec<Target>,
     /// First HELLO since the last answer or verdict.
     tried_at: Option<Mono>,
+}
+
+impl Host {
+    fn is_challenged(&self) -> bool {
+        self.targets.iter().any(|t| t.challenged)
+    }
+
+    /// When it fails unless it answers: later if it is there and only its WELCOME is missing.
+    fn due_at(&self, timeout: Duration) -> Option<Mono> {
+        let factor = if self.is_challenged() { CHALLENGED_TIMEOUTS } else { 1 };
+        self.tried_at.map(|at| at + timeout * factor)
+    }
 }
 
 /// A seed that failed: its name and why.
@@ -198,7 +213,7 @@ impl Seeds {
 
     /// Seeds whose time to answer is over.
     pub(super) fn due(&mut self, now: Mono, timeout: Duration, roster: &Roster) -> Vec<Failure> {
-        let due = |h: &Host| h.tried_at.is_some_and(|at| at + timeout <= now);
+        let due = |h: &Host| h.due_at(timeout).is_some_and(|at| at <= now);
         if !self.hosts.iter().any(due) {
             return Vec::new();
         }
@@ -209,7 +224,7 @@ impl Seeds {
                 continue;
             }
             host.tried_at = None;
-            let challenged = host.targets.iter().any(|t| t.challenged);
+            let challenged = host.is_challenged();
             host.targets.iter_mut().for_each(|t| t.challenged = false);
             if host.targets.iter().any(|t| held.contains(&t.address)) {
                 self.episodes.remove(&host.name);
@@ -222,7 +237,7 @@ impl Seeds {
 
     /// When [`Seeds::due`] is to be asked.
     pub(super) fn deadline(&self, timeout: Duration) -> Mono {
-        self.hosts.iter().filter_map(|h| h.tried_at).min().map_or(Mono::FAR, |at| at + timeout)
+        self.hosts.iter().filter_map(|h| h.due_at(timeout)).min().unwrap_or(Mono::FAR)
     }
 }
 

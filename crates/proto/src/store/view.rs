@@ -6,7 +6,7 @@ use super::pages::{Pages, Row};
 use super::timeline::Form;
 use crate::merkle::{Delta, FANOUT, HashKey, MerkleTree};
 use crate::record::{RecordHasher, RumorId};
-use crate::sync::{Offer, Replica};
+use crate::replica::{Offer, Replica};
 use crate::wire::ListTag;
 
 pub(super) struct View<'a> {

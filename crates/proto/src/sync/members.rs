@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Found, Offer, Replica};
+use super::Found;
 use crate::member::{Claim, Incarnation, Liveness, MemberId};
 use crate::merkle::{FANOUT, HashKey, MerkleTree};
 use crate::record::{Record, RecordHasher, RumorId};
+use crate::replica::{Offer, Replica};
 use crate::roster::Roster;
 use crate::wire::ListTag;
 

@@ -1,7 +1,6 @@
 //! Anti-entropy (`S1`-`S6`): compares roots, finds what differs, moves it. See [`Sync`].
 
 mod needs;
-mod replica;
 mod respond;
 mod schedule;
 mod session;
@@ -10,8 +9,6 @@ mod session;
 mod tests;
 
 pub mod members;
-
-pub use replica::{Offer, Replica, Replicas};
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -26,6 +23,7 @@ use crate::entry::Entry;
 use crate::member::MemberId;
 use crate::metrics::SyncMetrics;
 use crate::record::{Record, RumorId, Tree};
+use crate::replica::{Offer, Replicas};
 use crate::rng::Rng;
 use crate::time::{Mono, Now, Second};
 use crate::wire::{Compared, DiffItem, HOP_COLD, ListRange, Message, Roots, WalkItem, message_bytes};

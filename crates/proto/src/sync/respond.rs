@@ -4,10 +4,10 @@
 //! only what was lost is asked again. Its items: `level` 3, `index` k: range k of the LIST, `bitmap`: how many WANTs follow
 //! from it; then, if the datagram settles only part of the range, `level` 1: first, `level` 0: last bucket settled (`bitmap`).
 
-use super::replica::{Offer, Replica};
 use crate::member::Claim;
 use crate::merkle::{LEVEL_MAX, differing, list_level};
 use crate::record::{RumorId, Tree};
+use crate::replica::{Offer, Replica};
 use crate::time::Second;
 use crate::wire::{DiffItem, ListRange, ListTag, Message, WalkItem, claim_bytes};
 

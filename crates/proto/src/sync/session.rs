@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::replica::Replica;
 use super::schedule::Plan;
 use crate::member::MemberId;
 use crate::merkle::{LEVEL_MAX, bucket_range, differing, list_level};
 use crate::record::Tree;
+use crate::replica::Replica;
 use crate::time::{Mono, Second};
 use crate::wire::{DiffItem, ListRange, Message, WalkItem, message_bytes};
 

@@ -219,9 +219,9 @@ fn d3_samples_are_intervals_over_steps_and_nothing_else() {
     let limit = w.d.edges.watched_record(id(x)).unwrap().limit();
     // mean 2 s, the deviation at its floor: mu + 5.612 x .1 s.
     assert!(limit >= MS(2_560) && limit <= MS(2_563), "{limit:?}");
-    // A lost beat: two intervals are two steps, and the limit stays. The silence is probed, so it is not a sample either.
+    // A beat that comes two seconds late ends a probed silence.
     w.run(MS(4_000));
-    w.beat(x, 701);
+    w.beat(x, 700);
     assert_eq!(w.d.edges.watched_record(id(x)).unwrap().limit(), limit);
     // After a stall of mine the backlog comes at once: neither the pause nor the burst are samples.
     w.stall(MS(8_000));
@@ -440,6 +440,7 @@ fn acks_are_matched_once_and_edge_and_request_told_apart() {
     assert_eq!(w.ack(49, seq, true, true), AckMatch::None, "somebody else's");
     assert_eq!(w.ack(partner.0, seq, true, true), AckMatch::Beat { once: false, at });
     assert_eq!(w.ack(partner.0, seq, true, true), AckMatch::None, "twice");
+    assert_eq!(w.ack(partner.0, once_seq, false, true), AckMatch::None, "it was a BEAT");
     assert_eq!(w.ack(partner.0, once_seq, true, true), AckMatch::Beat { once: true, at: once_at });
     assert_eq!(w.ack(partner.0, once_seq, true, true), AckMatch::None);
     assert_eq!(w.d.rtt_max_recent(w.now), MS(7));

@@ -181,8 +181,7 @@ impl World {
             let key = format!("key{i}");
             let version = Version { stamp: Stamp(i as u64 + 1), writer: MemberId(7) };
             let value = vec![i as u8; bytes].into();
-            let entry =
-                Entry { key: key.as_bytes().into(), value, version, tombstone: false, ttl_ms: None };
+            let entry = Entry { key: key.as_bytes().into(), value, version, tombstone: false, ttl_ms: None };
             let place = self.peers[n].roster.hasher().place(key.as_bytes());
             self.peers[n].entries.insert(place, Arc::new(entry));
         }
@@ -459,7 +458,9 @@ impl World {
             let mut source = Served { now, join: &mut p.join, roster: &p.roster, entries: &p.entries };
             let Some(action) = p.transfer.poll_action(now, &mut p.budget, &mut source) else { return };
             match action {
-                transfer::Action::Open { stream, to } => self.push(LATENCY, Event::Open { by: n, stream, to }),
+                transfer::Action::Open { stream, to } => {
+                    self.push(LATENCY, Event::Open { by: n, stream, to })
+                }
                 transfer::Action::SendFrame { stream, message } => self.frame(n, stream, message),
                 transfer::Action::Close { stream } => {
                     if let Some((at, stream)) = self.unlink(n, stream) {
@@ -539,7 +540,8 @@ impl transfer::Source for Served<'_> {
         if tree == Tree::Members {
             return self.join.members_page(self.now, from, bytes_max, self.roster, &|_| None);
         }
-        let mut page = Page { tree, from, next: u64::MAX, last: true, records: Vec::new(), claims: Vec::new() };
+        let mut page =
+            Page { tree, from, next: u64::MAX, last: true, records: Vec::new(), claims: Vec::new() };
         let mut bytes = 0;
         for (&place, entry) in self.entries.range(from..) {
             bytes += entry.key.len() + entry.value.len() + 32;
