@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use hearsay_sim::acceptance::{self, Scale};
+use hearsay_sim::network::Loss;
 use hearsay_sim::scenario::{self, Outcome, Settings};
 use hearsay_sim::swarm::{self, Case};
 use hearsay_sim::{baseline, phi_paper};
@@ -14,6 +15,7 @@ const USAGE: &str = "hearsay-sim <command> [options]
   swarm --case FILE   runs a schedule printed by a failure
   acceptance detector [--small] [--members N]       the detector rows of the acceptance table
   baseline crash | split                            SWIM + Lifeguard in the same network [--crashes N --hours H --no-tcp]
+  traffic             payload by kind of message without faults but loss, over --hours member-hours
   phi-paper           the experiment of the phi paper
 options: --members N --seed S --seeds COUNT --loss P --duplicate P --reorder P --wan --json --threads N";
 
@@ -119,11 +121,14 @@ fn swarm(a: &Arguments) -> Result<bool, String> {
         println!("{result:?}");
         return Ok(result.is_ok());
     }
-    let (mut failed, mut steps, mut member_hours, mut whole_s) = (0u64, 0u64, 0.0, 0f64);
+    let (mut failed, mut steps, mut member_hours, mut whole_s, mut slowest) = (0u64, 0u64, 0.0, 0f64, 0);
     for seed in a.settings.seed..a.settings.seed + a.seeds {
         let case = swarm::draw(seed);
         match case.run() {
             Ok(passed) => {
+                if passed.whole_s > whole_s {
+                    slowest = seed;
+                }
                 steps += passed.steps;
                 member_hours += passed.member_hours;
                 whole_s = whole_s.max(passed.whole_s);
@@ -140,7 +145,8 @@ fn swarm(a: &Arguments) -> Result<bool, String> {
         }
     }
     println!(
-        "{} seeds, {failed} failed; {steps} steps, {member_hours:.1} member-hours, slowest whole after {whole_s:.1} s",
+        "{} seeds, {failed} failed; {steps} steps, {member_hours:.1} member-hours, slowest whole after {whole_s:.1} s \
+         (seed {slowest})",
         a.seeds
     );
     Ok(failed == 0)
@@ -165,6 +171,14 @@ fn run(a: &Arguments) -> Result<bool, String> {
     match words[..] {
         ["swarm"] => swarm(a),
         ["acceptance", "detector"] => Ok(detector_table(a)),
+        ["traffic"] => {
+            let time = std::time::Duration::from_secs_f64(a.hours * 3_600.0 / s.members as f64);
+            let kinds = acceptance::measure::kinds(s.members, Loss::Independent(s.loss), time, s.seed);
+            let sum: f64 = kinds.iter().map(|(_, bytes)| bytes).sum();
+            kinds.iter().for_each(|(kind, bytes)| println!("{kind:<12} {bytes:>9.2} B/s"));
+            println!("sum          {sum:>9.2} B/s");
+            Ok(true)
+        }
         ["phi-paper"] => {
             let figures = phi_paper::run(&phi_paper::trace(s.seed));
             print(a.json, &figures, || figures.table());

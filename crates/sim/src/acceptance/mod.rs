@@ -115,12 +115,12 @@ pub fn run(tasks: Vec<Task>, threads: usize, progress: impl Fn(&Cell) + Sync) ->
 /// The table as text.
 pub fn table(cells: &[Cell]) -> String {
     let mut text = format!(
-        "{:<44} {:>6}  {:<22} {:<28} {:<26} {:>5}\n",
+        "{:<52} {:>6}  {:<22} {:<28} {:<26} {:>5}\n",
         "what", "N", "required", "measured", "exposure", "seed"
     );
     for c in cells {
         text += &format!(
-            "{:<44} {:>6}  {:<22} {:<28} {:<26} {:>5}  {}\n",
+            "{:<52} {:>6}  {:<22} {:<28} {:<26} {:>5}  {}\n",
             c.what,
             c.members,
             c.required,

@@ -55,7 +55,8 @@ impl Draw {
         1 + self.rng.below(most)
     }
     fn share(&mut self, most: f64) -> f64 {
-        self.rng.unit() * most
+        // Few digits, so that the case survives being printed.
+        (self.rng.unit() * most * 1e3).round() / 1e3
     }
 }
 

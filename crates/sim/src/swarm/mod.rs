@@ -84,7 +84,7 @@ impl Case {
     fn play(&self) -> World {
         let mut world = World::new(self.seed, self.members, self.config());
         for host in 0..self.members {
-            let seeds = if host == 0 { Vec::new() } else { world.usual_seeds(host) };
+            let seeds = world.usual_seeds(host);
             world.start(host, &seeds);
             world.run(JOIN_WITHIN / self.members as u32);
         }
@@ -130,7 +130,7 @@ impl Case {
         let mut world = World::new(self.seed, self.members, self.config());
         world.record_trace();
         for host in 0..self.members {
-            let seeds = if host == 0 { Vec::new() } else { world.usual_seeds(host) };
+            let seeds = world.usual_seeds(host);
             world.start(host, &seeds);
             world.run(JOIN_WITHIN / self.members as u32);
         }
