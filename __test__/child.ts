@@ -10,23 +10,37 @@ export interface Ended {
 
 const door = new URL('../ts/index.ts', import.meta.url).href
 
+/** How to run a child. */
+export interface ChildOptions {
+  /** Killed after this; default 60,000. */
+  withinMs?: number
+  /** Killed so long after it first printed something. */
+  aliveMs?: number
+  nodeArguments?: string[]
+}
+
 /** Runs a script, with `Cluster` imported, in a Node of its own. */
-export function child(script: string, withinMs = 30_000, nodeArguments: string[] = []): Promise<Ended> {
+export function child(script: string, options: ChildOptions = {}): Promise<Ended> {
+  const { withinMs = 60_000, aliveMs, nodeArguments = [] } = options
   const source = `import { Cluster } from ${JSON.stringify(door)}\n${script}`
   const args = [...nodeArguments, '--import=@oxc-node/core/register', '--input-type=module', '--eval', source]
   return new Promise((resolve, reject) => {
     const node = spawn(process.execPath, args, { cwd: new URL('..', import.meta.url) })
     let [stdout, stderr] = ['', '']
+    const kill = (): boolean => node.kill('SIGKILL')
+    let alive: NodeJS.Timeout | undefined
     node.stdout.on('data', (data) => {
       stdout += data
+      if (aliveMs !== undefined) alive ??= setTimeout(kill, aliveMs)
     })
     node.stderr.on('data', (data) => {
       stderr += data
     })
-    const timer = setTimeout(() => node.kill('SIGKILL'), withinMs)
+    const timer = setTimeout(kill, withinMs)
     node.on('error', reject)
     node.on('close', (code, signal) => {
       clearTimeout(timer)
+      clearTimeout(alive)
       resolve({ code, signal, stdout, stderr })
     })
   })

@@ -77,16 +77,13 @@ test('events before start resolves come in the first turn after it', async (t) =
   await b.stop()
 })
 
-test('a seed that answers nothing is an event, not a rejection, and is retried', async (t) => {
-  const began = performance.now()
+test('a seed that answers nothing is an event, not a rejection', async (t) => {
   await using cluster = await Cluster.start({ seeds: ['127.0.0.1:9'], joinTimeoutMs: 300 })
-  t.true(performance.now() - began >= 0)
   const [failure] = (await once(cluster, 'seedFailed')) as [{ seed: string; error: HearsayError }]
   t.is(failure.seed, '127.0.0.1:9')
   t.true(failure.error instanceof HearsayError)
   t.is(failure.error.code, 'ERR_HEARSAY_SEED')
   t.false(cluster.health().healthy)
-  await once(cluster, 'seedFailed')
 })
 
 test('a seed that does not resolve is an event', async (t) => {
@@ -137,12 +134,19 @@ test('start rejects: wrong option, port in use, not an address of this machine',
   await t.throwsAsync(Cluster.start({ bind: '192.0.2.1:0' }), { code: 'ERR_HEARSAY_BIND' })
 })
 
-test('two members of one name: the newer does not start', async (t) => {
+test('two members of one name: the newer does not start, or stops as soon as it is known', async (t) => {
   await using a = await Cluster.start({ name: 'twin', profile: 'local' })
-  await t.throwsAsync(Cluster.start({ name: 'twin', profile: 'local', seeds: [a.self.address] }), {
-    code: 'ERR_HEARSAY_NAME_CONFLICT',
-  })
+  const seeds = [a.self.address]
+  try {
+    const b = await Cluster.start({ name: 'twin', profile: 'local', seeds, joinTimeoutMs: 10_000 })
+    const [other] = (await once(b, 'nameConflict')) as Member[]
+    t.is(other?.id, a.self.id)
+    await b.stop()
+  } catch (error) {
+    t.like(error, { code: 'ERR_HEARSAY_NAME_CONFLICT' })
+  }
   t.is(a.size, 1)
+  t.is(a.self.liveness, 'alive')
 })
 
 test('signal: aborted before, during and after start', async (t) => {
@@ -218,7 +222,9 @@ test('events(): one union, ends with the cluster, aborts', async (t) => {
   const reading = (async () => {
     for await (const event of a.events()) seen.push(event)
   })()
-  const aborting = t.throwsAsync(a.events({ signal: AbortSignal.timeout(30) }).next(), { name: 'AbortError' })
+  const control = new AbortController()
+  const aborting = t.throwsAsync(a.events({ signal: control.signal }).next(), { name: 'AbortError' })
+  control.abort()
   const b = await Cluster.start({ name: 'b', profile: 'local', seeds: [a.self.address] })
   await a.waitFor({ members: 2, timeoutMs: 10_000 })
   await b.leave()
@@ -264,7 +270,7 @@ test('binding to the world without keys logs one warning; a logger hears of it',
   const open = await Cluster.start({ bind: '0.0.0.0:0', logger })
   await open.stop()
   t.is(warnings.filter((message) => /without keys/.test(message)).length, 1)
-  const sealed = await Cluster.start({ bind: '0.0.0.0:0', keys: [new Uint8Array(32)], logger })
+  const sealed = await Cluster.start({ bind: '0.0.0.0:0', keys: [new Uint8Array(32).fill(3)], logger })
   await sealed.stop()
   t.is(warnings.filter((message) => /without keys/.test(message)).length, 1)
 })

@@ -43,7 +43,7 @@ test(
 )
 
 test('a started cluster holds the process', async (t) => {
-  const ended = await child(`await Cluster.start(); console.log('up')`, 4_000)
+  const ended = await child(`await Cluster.start(); console.log('up')`, { aliveMs: 2_000 })
   t.is(ended.signal, 'SIGKILL')
   t.is(ended.stdout, 'up\n')
 })
@@ -93,8 +93,7 @@ test('starting and stopping does not pile up memory', async (t) => {
     await turn(160); gc(); const after = process.memoryUsage().rss
     console.log(Math.round((after - before) / 160))
   `,
-    90_000,
-    ['--expose-gc'],
+    { withinMs: 90_000, nodeArguments: ['--expose-gc'] },
   )
   t.is(ended.code, 0, ended.stderr)
   // A leaked member would hold its buffers and its store: over 100 kB each.

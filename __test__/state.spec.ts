@@ -165,7 +165,7 @@ test('watch: an entry whose lifetime ends', async (t) => {
   cluster.state.set('k', 'v', { ttlMs: 500 })
   const [set, expire] = await take(changes, 2)
   t.is(set?.type, 'set')
-  t.like(expire, { type: 'expire', key: 'k', value: undefined, origin: null })
+  t.like(expire, { type: 'expire', key: 'k', value: undefined })
   t.false(cluster.state.has('k'))
 })
 

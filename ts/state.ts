@@ -26,7 +26,7 @@ export interface WatchOptions {
   signal?: AbortSignal | undefined
 }
 
-/** What the state needs of its cluster. */
+/** @internal What the state needs of its cluster. */
 export interface StateHost {
   /** The running member; throws `ERR_HEARSAY_STOPPED`. */
   native(): NativeCluster
@@ -75,7 +75,7 @@ export class State<S extends SchemaShape = AnySchema> {
   readonly #host: StateHost
   readonly #watchers = new Map<Watcher, string>()
 
-  /** Made by `Cluster.start`. */
+  /** @internal Made by `Cluster.start`. */
   constructor(host: StateHost) {
     this.#host = host
   }

@@ -107,12 +107,15 @@ impl Join {
         }
     }
 
-    /// One HELLO of an attempt, or of a founder that is alone.
+    /// One HELLO of an attempt, or of a founder that is alone; one that is no longer alone pulls instead.
     fn knock(&mut self, now: Mono, roster: &Roster, rng: &mut Rng) {
         self.knock_at = Mono::FAR;
         let me = roster.me().address();
         let attempt = self.phase == Phase::Hello || self.end_due && now < self.end_at;
-        if !(attempt || self.phase == Phase::Founder && roster.living() == 1) {
+        if !attempt && self.phase == Phase::Founder && self.pull_from_any(now, roster, rng) {
+            return;
+        }
+        if !attempt && self.phase != Phase::Founder {
             return;
         }
         let to = if self.phase == Phase::Hello {
@@ -321,6 +324,15 @@ impl Join {
         self.ask(now, roster);
     }
 
+    /// Who knows others was let in, and only did not hear so: it pulls from one of them.
+    fn pull_from_any(&mut self, now: Mono, roster: &Roster, rng: &mut Rng) -> bool {
+        let other = roster.pick_living(rng, 1).first().and_then(|&id| roster.get(id));
+        if let Some(other) = &other {
+            self.begin_pull(now, other, false, &[], roster, rng);
+        }
+        other.is_some()
+    }
+
     /// Sends what the pull under way needs next.
     fn ask(&mut self, now: Mono, roster: &Roster) {
         let Some(pull) = self.pull.as_mut() else { return };
@@ -463,11 +475,8 @@ impl Join {
             Phase::Stopped => return,
             Phase::Idle if self.hello_since <= at => self.found(),
             Phase::Hello if self.found_at <= at => {
-                // Who knows others was let in, and only did not hear so: it pulls from one of them.
-                let other = roster.pick_living(rng, 1).first().and_then(|&id| roster.get(id));
-                match other {
-                    Some(other) => self.begin_pull(at, &other, false, &[], roster, rng),
-                    None => self.found(),
+                if !self.pull_from_any(at, roster, rng) {
+                    self.found();
                 }
             }
             _ => {}
