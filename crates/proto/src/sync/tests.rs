@@ -8,6 +8,7 @@ use super::*;
 use crate::entry::{Entry, Version};
 use crate::member::{Generation, Incarnation, Liveness, Member, Profile};
 use crate::record::{Record, RecordHasher};
+use crate::replica::Replica;
 use crate::roster::{Merged, Roster};
 use crate::store::{MergedEntry, Store};
 use crate::time::{Stamp, Wall};

@@ -339,14 +339,8 @@ fn a_fifth_pull_is_refused_and_the_asker_told() {
     a.message(2, stream, 2, refused);
     assert_eq!(a.polled(2), [Action::PullFailed { tree: Tree::Entries }]);
     // Pages after that are not asked for.
-    let late = Page {
-        tree: Tree::Entries,
-        from: 0,
-        next: 1,
-        last: true,
-        records: Vec::new(),
-        claims: Vec::new(),
-    };
+    let late =
+        Page { tree: Tree::Entries, from: 0, next: 1, last: true, records: Vec::new(), claims: Vec::new() };
     assert_eq!(a.message(3, stream, 2, Message::Page(late.clone())), Delivered::Nothing);
     a.transfer.pull(at(4), Tree::Entries, address(2), 5, &a.roster);
     assert!(opened(&a.polled(4)).is_empty(), "reused");
@@ -362,14 +356,8 @@ fn idle_streams_close_after_ten_seconds() {
     a.transfer.handle_opened(at(100), stream);
     a.polled(100);
     a.transfer.handle_writable(at(100), stream);
-    let last = Page {
-        tree: Tree::Entries,
-        from: 0,
-        next: 1,
-        last: true,
-        records: Vec::new(),
-        claims: Vec::new(),
-    };
+    let last =
+        Page { tree: Tree::Entries, from: 0, next: 1, last: true, records: Vec::new(), claims: Vec::new() };
     a.message(5_000, stream, 2, Message::Page(last));
     assert_eq!(a.transfer.deadline(), at(15_000).mono);
     a.timeout(14_999);
