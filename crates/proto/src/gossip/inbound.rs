@@ -11,6 +11,7 @@ use crate::join::{HOP_REFUSED, HelloVerdict, Progress, WelcomeVerdict};
 use crate::member::{Claim, Liveness, Member, MemberId};
 use crate::output::{Event, StreamId};
 use crate::record::{Record, RumorId, Tree};
+use crate::replica::Known;
 use crate::sync::{self, Comparison, Mine};
 use crate::time::{Now, Stamp};
 use crate::transfer::Delivered;
@@ -372,7 +373,12 @@ impl Gossip {
                 self.transfer.handle_announced(now, from, id, &self.roster);
             }
         } else if repair {
-            self.sync.handle_ihave(now, from, &unknown);
+            let (store, roster) = (&self.store, &self.roster);
+            let mut known = |id| match store.known(id) {
+                Known::No if roster.find_rumor(id).is_some() => Known::Yes,
+                other => other,
+            };
+            self.sync.handle_ihave(now, from, ids, &mut known);
         } else {
             self.rumors.set_rtt(self.detector.rtt_max_recent(now));
             self.rumors.handle_ihave(now, from, &unknown);

@@ -25,7 +25,7 @@ use crate::member::MemberId;
 use crate::merkle::MerkleTree;
 use crate::output::CallError;
 use crate::record::{RecordHasher, RumorId};
-use crate::sync::{Known, Replica};
+use crate::replica::{Known, Replica};
 use crate::time::{CLOCK_AHEAD_MAX, ClockAhead, HybridClock, Mono, Now, Second, Stamp, Wall};
 use crate::wire::RESERVED_EXTRA_BYTES;
 

@@ -23,7 +23,7 @@ use crate::entry::Entry;
 use crate::member::MemberId;
 use crate::metrics::SyncMetrics;
 use crate::record::{Record, RumorId, Tree};
-use crate::replica::{Offer, Replicas};
+use crate::replica::{Known, Offer, Replicas};
 use crate::rng::Rng;
 use crate::time::{Mono, Now, Second};
 use crate::wire::{Compared, DiffItem, HOP_COLD, ListRange, Message, Roots, WalkItem, message_bytes};
@@ -120,20 +120,6 @@ impl From<std::sync::Arc<Entry>> for Found {
     fn from(entry: std::sync::Arc<Entry>) -> Found {
         Found::Record(Record::Entry(entry))
     }
-}
-
-/// What is known of an announced version.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Known {
-    /// Nothing.
-    No,
-    /// Held.
-    Yes,
-    /// Held until lately; this version has replaced it.
-    Replaced {
-        /// The newer version.
-        newer: RumorId,
-    },
 }
 
 /// What a record that arrived was to anti-entropy.
