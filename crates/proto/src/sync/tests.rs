@@ -578,7 +578,9 @@ fn members_cross_by_claim_and_record() {
         let now = net.now();
         // 300 members on both sides; 20 known to one side only; 10 newer on one side; 5 dead in one view.
         for i in 2..302 {
-            net.peers.iter_mut().for_each(|p| drop(p.roster.merge(now, &member(i))));
+            for p in net.peers.iter_mut() {
+                p.roster.merge(now, &member(i));
+            }
         }
         for i in 302..322 {
             net.peers[i % 2].roster.merge(now, &member(i));

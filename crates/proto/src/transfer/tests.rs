@@ -379,7 +379,7 @@ fn messages_are_pushed_and_reported_if_they_could_not_be() {
     a.transfer.send(at(0), MemberId(2), mail.clone(), &a.roster);
     let stream = opened(&a.polled(0))[0].0;
     a.transfer.handle_opened(at(1), stream);
-    assert_eq!(frames(a.polled(1)), [mail.clone()]);
+    assert_eq!(frames(a.polled(1)), std::slice::from_ref(&mail));
     let failed = Action::SendFailed { to: MemberId(3), message: mail.clone() };
     a.transfer.send(at(2), MemberId(3), mail.clone(), &a.roster);
     let dead = opened(&a.polled(2))[0].0;
