@@ -25,6 +25,8 @@ const BEATEN_FOR: Duration = Duration::from_secs(10);
 /// Own clock's distance from the partners' median that is told, and below which it may be told again (section 2.3).
 const CLOCK_OFF_MS: i64 = 10_000;
 const CLOCK_FINE_MS: i64 = 5_000;
+/// Least time between two CHALLENGEs to a member that sends from another address.
+const MOVED_GAP: Duration = Duration::from_secs(10);
 /// Members whose clocks are compared.
 const DRIFTS_MAX: usize = 64;
 
@@ -61,9 +63,12 @@ impl Gossip {
             self.handle_stranger(now, from, sender);
             return;
         }
-        if self.roster.liveness(sender).is_some() {
+        if let Some(recorded) = self.roster.profile(sender).map(|p| p.address) {
             self.detector.handle_heard(now, sender);
             self.notice(now, sender);
+            if recorded != from {
+                self.handle_moved(now, from, sender);
+            }
         }
         let session = decoded.messages.iter().any(|m| {
             matches!(
@@ -140,6 +145,16 @@ impl Gossip {
         }
         self.traffic.dropped_unknown_sender += 1;
         if let Some(challenge) = self.join.challenge(now, from, sender) {
+            self.post_to(from, challenge, Class::Detector);
+        }
+    }
+
+    /// A known member sends from elsewhere than its record says. If its newer record was lost, no answer of mine reaches it,
+    /// and no session can repair that: a CHALLENGE to the source brings its HELLO, at most once in ten seconds.
+    fn handle_moved(&mut self, now: Now, from: SocketAddr, sender: MemberId) {
+        if self.moved.due(sender, now.mono, MOVED_GAP)
+            && let Some(challenge) = self.join.challenge(now, from, sender)
+        {
             self.post_to(from, challenge, Class::Detector);
         }
     }
