@@ -53,6 +53,8 @@ pub enum Fault {
     Slow { host: usize, micros: u64 },
     /// Two hosts change addresses.
     Swap { a: usize, b: usize },
+    /// The host gets an address that nobody had.
+    Move { host: usize },
     /// A member writes a key.
     Write { host: usize, key: u32, value: u32, bytes: usize },
     /// A member deletes a key.
@@ -88,6 +90,7 @@ impl Fault {
             | Fault::Uplink { host, .. }
             | Fault::Socket { host, .. }
             | Fault::Slow { host, .. }
+            | Fault::Move { host }
             | Fault::Write { host, .. }
             | Fault::Delete { host, .. } => vec![*host],
             Fault::Cut { from, to } | Fault::Restore { from, to } => vec![*from, *to],
@@ -167,6 +170,7 @@ impl World {
                     self.swap_addresses(a, b);
                 }
             }
+            Fault::Move { host } => self.move_address(host),
             Fault::Write { host, key, value, bytes } => {
                 let value = value_bytes(host, key, value, bytes);
                 self.command(host, |g, now| g.set(now, key_name(key).as_bytes(), value, None).is_ok());

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use hearsay_sim::acceptance::{self, Scale};
+use hearsay_sim::network::Loss;
 use hearsay_sim::scenario::{self, Outcome, Settings};
 use hearsay_sim::swarm::{self, Case};
 use hearsay_sim::{baseline, phi_paper};
@@ -11,9 +12,11 @@ use serde::Serialize;
 const USAGE: &str = "hearsay-sim <command> [options]
   join | rumor | crash | partition-heal | replay    one scenario, for --seeds seeds from --seed on
   swarm               --seeds seeds from --seed on; a failure is printed with seed, command and its shrunk schedule
+                      [--bound S: whole within S seconds after the last fault instead of 120]
   swarm --case FILE   runs a schedule printed by a failure
   acceptance detector [--small] [--members N]       the detector rows of the acceptance table
   baseline crash | split                            SWIM + Lifeguard in the same network [--crashes N --hours H --no-tcp]
+  traffic             payload by kind of message without faults but loss, over --hours member-hours
   phi-paper           the experiment of the phi paper
 options: --members N --seed S --seeds COUNT --loss P --duplicate P --reorder P --wan --json --threads N";
 
@@ -29,6 +32,7 @@ struct Arguments {
     small: bool,
     json: bool,
     case: Option<String>,
+    bound: std::time::Duration,
 }
 
 fn arguments() -> Result<Arguments, String> {
@@ -45,6 +49,7 @@ fn arguments() -> Result<Arguments, String> {
         small: false,
         json: false,
         case: None,
+        bound: swarm::WHOLE_WITHIN,
     };
     while let Some(flag) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{flag} needs a value"));
@@ -63,6 +68,7 @@ fn arguments() -> Result<Arguments, String> {
             "--hours" => a.hours = number(value()?)?,
             "--threads" => a.threads = number(value()?)? as usize,
             "--case" => a.case = Some(value()?),
+            "--bound" => a.bound = std::time::Duration::from_secs_f64(number(value()?)?),
             "--no-tcp" => a.tcp = false,
             "--small" => a.small = true,
             "--wan" => a.settings.wan = true,
@@ -115,15 +121,18 @@ fn swarm(a: &Arguments) -> Result<bool, String> {
     if let Some(path) = &a.case {
         let text = std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?;
         let case: Case = serde_json::from_str(&text).map_err(|e| format!("{path}: {e}"))?;
-        let result = case.run();
+        let result = case.run_within(a.bound);
         println!("{result:?}");
         return Ok(result.is_ok());
     }
-    let (mut failed, mut steps, mut member_hours, mut whole_s) = (0u64, 0u64, 0.0, 0f64);
+    let (mut failed, mut steps, mut member_hours, mut whole_s, mut slowest) = (0u64, 0u64, 0.0, 0f64, 0);
     for seed in a.settings.seed..a.settings.seed + a.seeds {
         let case = swarm::draw(seed);
-        match case.run() {
+        match case.run_within(a.bound) {
             Ok(passed) => {
+                if passed.whole_s > whole_s {
+                    slowest = seed;
+                }
                 steps += passed.steps;
                 member_hours += passed.member_hours;
                 whole_s = whole_s.max(passed.whole_s);
@@ -132,15 +141,16 @@ fn swarm(a: &Arguments) -> Result<bool, String> {
                 failed += 1;
                 println!("FAILED seed {seed}: {}\n  repeat: {}", failure.what, swarm::command(seed));
                 let kind = failure.kind();
-                let small = swarm::shrink(&case, |c| c.run().is_err_and(|f| f.kind() == kind));
+                let small = swarm::shrink(&case, |c| c.run_within(a.bound).is_err_and(|f| f.kind() == kind));
                 let text = serde_json::to_string(&small).unwrap_or_default();
-                let last = small.run().err().map_or(String::new(), |f| f.what);
+                let last = small.run_within(a.bound).err().map_or(String::new(), |f| f.what);
                 println!("  shrunk to {} faults: {last}\n  --case: {text}", small.schedule.len());
             }
         }
     }
     println!(
-        "{} seeds, {failed} failed; {steps} steps, {member_hours:.1} member-hours, slowest whole after {whole_s:.1} s",
+        "{} seeds, {failed} failed; {steps} steps, {member_hours:.1} member-hours, slowest whole after {whole_s:.1} s \
+         (seed {slowest})",
         a.seeds
     );
     Ok(failed == 0)
@@ -165,6 +175,14 @@ fn run(a: &Arguments) -> Result<bool, String> {
     match words[..] {
         ["swarm"] => swarm(a),
         ["acceptance", "detector"] => Ok(detector_table(a)),
+        ["traffic"] => {
+            let time = std::time::Duration::from_secs_f64(a.hours * 3_600.0 / s.members as f64);
+            let kinds = acceptance::measure::kinds(s.members, Loss::Independent(s.loss), time, s.seed);
+            let sum: f64 = kinds.iter().map(|(_, bytes)| bytes).sum();
+            kinds.iter().for_each(|(kind, bytes)| println!("{kind:<12} {bytes:>9.2} B/s"));
+            println!("sum          {sum:>9.2} B/s");
+            Ok(true)
+        }
         ["phi-paper"] => {
             let figures = phi_paper::run(&phi_paper::trace(s.seed));
             print(a.json, &figures, || figures.table());

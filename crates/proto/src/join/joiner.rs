@@ -107,12 +107,15 @@ impl Join {
         }
     }
 
-    /// One HELLO of an attempt, or of a founder that is alone.
+    /// One HELLO of an attempt, or of a founder that is alone; one that is no longer alone pulls instead.
     fn knock(&mut self, now: Mono, roster: &Roster, rng: &mut Rng) {
         self.knock_at = Mono::FAR;
         let me = roster.me().address();
         let attempt = self.phase == Phase::Hello || self.end_due && now < self.end_at;
-        if !(attempt || self.phase == Phase::Founder && roster.living() == 1) {
+        if !attempt && self.phase == Phase::Founder && self.pull_from_any(now, roster, rng) {
+            return;
+        }
+        if !attempt && self.phase != Phase::Founder {
             return;
         }
         let to = if self.phase == Phase::Hello {
@@ -305,8 +308,7 @@ impl Join {
             id == roster.my_id() || address == roster.me().address()
         };
         self.peers = peers.iter().take(6).filter(|p| !mine(p) && p.0 != seed.id()).copied().collect();
-        let welcomed =
-            Source { id: seed.id(), address: seed.address(), admitted, stream_failed: false };
+        let welcomed = Source { id: seed.id(), address: seed.address(), admitted, stream_failed: false };
         self.welcomed_by = Some(welcomed);
         let source = match self.peers.get(rng.below(self.peers.len())) {
             Some(&(id, address)) => Source { id, address, admitted: false, stream_failed: false },
@@ -319,6 +321,15 @@ impl Join {
         };
         self.pull = Some(Pull::new(Tree::Members, source));
         self.ask(now, roster);
+    }
+
+    /// Who knows others was let in, and only did not hear so: it pulls from one of them.
+    fn pull_from_any(&mut self, now: Mono, roster: &Roster, rng: &mut Rng) -> bool {
+        let other = roster.pick_living(rng, 1).first().and_then(|&id| roster.get(id));
+        if let Some(other) = &other {
+            self.begin_pull(now, other, false, &[], roster, rng);
+        }
+        other.is_some()
     }
 
     /// Sends what the pull under way needs next.
@@ -462,15 +473,11 @@ impl Join {
         match self.phase {
             Phase::Stopped => return,
             Phase::Idle if self.hello_since <= at => self.found(),
-            Phase::Hello if self.found_at <= at => {
-                // Who knows others was let in, and only did not hear so: it pulls from one of them.
-                let other = roster.pick_living(rng, 1).first().and_then(|&id| roster.get(id));
-                match other {
-                    Some(other) => self.begin_pull(at, &other, false, &[], roster, rng),
-                    None => self.found(),
-                }
-            }
             _ => {}
+        }
+        let over = self.phase == Phase::Hello && self.found_at <= at;
+        if over && !self.pull_from_any(at, roster, rng) {
+            self.found();
         }
         if self.end_due && self.end_at <= at {
             let joined = !matches!(self.phase, Phase::Idle | Phase::Hello | Phase::Founder);

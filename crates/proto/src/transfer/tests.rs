@@ -1,1 +1,429 @@
+//! Tests of `R6` and of streams.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::sync::Arc;
+
+use super::*;
+use crate::budget::Budget;
+use crate::entry::{Entry, Version};
+use crate::member::{Generation, Incarnation, Liveness, Member, Profile};
+use crate::record::RecordHasher;
+use crate::time::{Stamp, Wall};
+use crate::wire::message_bytes;
+
+fn at(ms: u64) -> Now {
+    Now { mono: Mono(ms * 1_000_000), wall: Wall(ms) }
+}
+
+fn address(n: u64) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, n as u8], 7946))
+}
+
+fn member(n: u64) -> Member {
+    let profile = Profile {
+        name: format!("m{n}").as_str().into(),
+        generation: Generation(1),
+        id: MemberId(n),
+        revision: 0,
+        address: address(n),
+        tags: Default::default(),
+    };
+    Member { profile: Arc::new(profile), incarnation: Incarnation(0), liveness: Liveness::Alive }
+}
+
+fn entry(n: u64, bytes: usize) -> Arc<Entry> {
+    let version = Version { stamp: Stamp(n + 1), writer: MemberId(9) };
+    let key = format!("key{n}").into_bytes().into();
+    Arc::new(Entry { key, value: vec![7; bytes].into(), version, tombstone: false, ttl_ms: None })
+}
+
+/// A store of entries by id, and endless or short lists of pages.
+#[derive(Default)]
+struct Shelf {
+    records: BTreeMap<RumorId, Arc<Entry>>,
+    pages: u64,
+    page_bytes: usize,
+}
+
+impl Source for Shelf {
+    fn record(&mut self, id: RumorId) -> Option<(u8, Record)> {
+        self.records.get(&id).map(|e| (3, Record::Entry(e.clone())))
+    }
+    fn page(&mut self, tree: Tree, from: u64, _: usize) -> Page {
+        let last = from + 1 >= self.pages;
+        let records = vec![Record::Entry(entry(from, self.page_bytes))];
+        Page { tree, from, next: from + 1, last, records, claims: Vec::new() }
+    }
+}
+
+/// One side.
+struct Side {
+    transfer: Transfer,
+    roster: Roster,
+    budget: Budget,
+    shelf: Shelf,
+}
+
+impl Side {
+    fn new(n: u64, others: u64) -> Side {
+        let config = Config::lan();
+        let hasher = RecordHasher::new("test");
+        let mut roster = Roster::new(hasher, member(n), 1, 1_000, Duration::from_secs(86_400));
+        for other in (1..=others).filter(|&o| o != n) {
+            roster.merge(at(0), &member(other));
+        }
+        let budget = Budget::new(config.bytes_per_second_max, at(0).mono);
+        Side { transfer: Transfer::new(&config, at(0)), roster, budget, shelf: Shelf::default() }
+    }
+
+    fn put(&mut self, e: &Arc<Entry>) -> RumorId {
+        let id = self.roster.hasher().entry_rumor(e);
+        self.shelf.records.insert(id, e.clone());
+        id
+    }
+
+    fn polled(&mut self, ms: u64) -> Vec<Action> {
+        let mut actions = Vec::new();
+        while let Some(a) = self.transfer.poll_action(at(ms), &mut self.budget, &mut self.shelf) {
+            actions.push(a);
+        }
+        actions
+    }
+
+    fn message(&mut self, ms: u64, stream: StreamId, from: u64, message: Message) -> Delivered {
+        self.transfer.handle_message(at(ms), stream, MemberId(from), message, &self.roster)
+    }
+
+    fn announced(&mut self, ms: u64, from: u64, id: RumorId) {
+        self.transfer.handle_announced(at(ms), MemberId(from), id, &self.roster);
+    }
+
+    fn closed(&mut self, ms: u64, stream: StreamId) {
+        self.transfer.handle_closed(at(ms), stream, &self.roster);
+    }
+
+    fn timeout(&mut self, ms: u64) {
+        self.transfer.handle_timeout(at(ms), &self.roster);
+    }
+}
+
+fn opened(actions: &[Action]) -> Vec<(StreamId, SocketAddr)> {
+    let open = |a: &Action| if let Action::Open { stream, to } = a { Some((*stream, *to)) } else { None };
+    actions.iter().filter_map(open).collect()
+}
+
+fn frames(actions: Vec<Action>) -> Vec<Message> {
+    let frame = |a| if let Action::SendFrame { message, .. } = a { Some(message) } else { None };
+    actions.into_iter().filter_map(frame).collect()
+}
+
+fn want(id: RumorId) -> Message {
+    Message::Want { repair: false, large: true, ids: vec![id] }
+}
+
+fn busy(id: RumorId) -> Message {
+    Message::Busy { tree: None, id: Some(id) }
+}
+
+#[test]
+fn a_large_record_is_asked_for_once_over_one_stream_and_arrives() {
+    let (mut a, mut b) = (Side::new(1, 3), Side::new(2, 3));
+    let e = entry(1, 500_000);
+    let id = b.put(&e);
+    a.announced(0, 2, id);
+    a.announced(1, 3, id);
+    let open = opened(&a.polled(1));
+    let &[(stream, to)] = &open[..] else { panic!("{open:?}") };
+    assert_eq!((stream.0 % 2, to), (0, address(2)));
+    a.transfer.handle_opened(at(2), stream);
+    assert_eq!(frames(a.polled(2)), [want(id)]);
+    let theirs = StreamId(1);
+    b.transfer.handle_accepted(at(2), theirs, address(1));
+    assert_eq!(b.message(2, theirs, 1, want(id)), Delivered::Nothing);
+    let sent = frames(b.polled(2));
+    let record = Record::Entry(e);
+    assert_eq!(sent, [Message::Record { hop: 3, record: record.clone() }]);
+    assert_eq!(a.message(3, stream, 2, sent[0].clone()), Delivered::Record { hop: 3, record });
+    assert!(!a.transfer.is_wanted(id));
+    // The same once more was not asked for.
+    assert_eq!(a.message(4, stream, 2, sent[0].clone()), Delivered::Nothing);
+    assert_eq!(a.transfer.metrics().dropped, 1);
+}
+
+#[test]
+fn at_most_four_records_come_at_once_and_streams_are_reused() {
+    let mut a = Side::new(1, 3);
+    let ids: Vec<RumorId> = (0..10).map(|n| RumorId { bucket: 1, tag: n }).collect();
+    ids.iter().for_each(|&id| a.announced(0, 2, id));
+    let open = opened(&a.polled(0));
+    assert_eq!(open.len(), 1);
+    let stream = open[0].0;
+    a.transfer.handle_opened(at(1), stream);
+    let mut asked = Vec::new();
+    for ms in 2..20 {
+        asked.extend(frames(a.polled(ms)));
+        a.transfer.handle_writable(at(ms), stream);
+    }
+    assert_eq!(asked, ids[..4].iter().map(|&id| want(id)).collect::<Vec<_>>());
+    // One comes by another way: the next is asked for.
+    a.transfer.handle_arrived(at(20), ids[1], &a.roster);
+    assert_eq!(frames(a.polled(20)), [want(ids[4])]);
+}
+
+#[test]
+fn beyond_four_records_the_server_is_busy_and_sends_one_frame_at_a_time() {
+    let mut b = Side::new(2, 9);
+    let ids: Vec<RumorId> = (0..6).map(|n| b.put(&entry(n, 10_000))).collect();
+    for (n, &id) in ids.iter().enumerate() {
+        let stream = StreamId(1 + 2 * n as u64);
+        b.transfer.handle_accepted(at(0), stream, address(3 + n as u64));
+        b.message(0, stream, 3 + n as u64, want(id));
+    }
+    let sent = frames(b.polled(0));
+    let records = sent.iter().filter(|m| matches!(m, Message::Record { .. })).count();
+    assert_eq!((records, sent.len()), (4, 6));
+    assert!(sent.contains(&busy(ids[4])) && sent.contains(&busy(ids[5])));
+    // Nothing more leaves on a stream before it is writable.
+    b.message(1, StreamId(1), 3, want(ids[1]));
+    assert!(b.message(1, StreamId(1), 3, want(ids[1])) == Delivered::Nothing && b.polled(1).is_empty());
+    b.transfer.handle_writable(at(2), StreamId(1));
+    assert_eq!(frames(b.polled(2)), [busy(ids[1])], "small messages first");
+}
+
+#[test]
+fn after_busy_or_a_break_the_latest_other_announcer_is_asked_a_quarter_second_later() {
+    let mut a = Side::new(1, 4);
+    let id = RumorId { bucket: 1, tag: 1 };
+    a.announced(0, 2, id);
+    let first = opened(&a.polled(0))[0];
+    assert_eq!(first.1, address(2));
+    a.announced(1, 3, id);
+    a.announced(2, 4, id);
+    a.transfer.handle_opened(at(3), first.0);
+    a.polled(3);
+    a.message(10, first.0, 2, busy(id));
+    assert_eq!(a.transfer.deadline(), at(260).mono);
+    a.timeout(259);
+    assert!(a.polled(259).is_empty());
+    a.timeout(260);
+    let second = opened(&a.polled(260))[0];
+    assert_eq!(second.1, address(4));
+    a.closed(300, second.0);
+    a.timeout(550);
+    assert_eq!(opened(&a.polled(550))[0].1, address(3));
+    // The announcer asked last dies: another takes over.
+    a.roster.set_liveness(at(551).mono, MemberId(3), Liveness::Dead);
+    let third = StreamId(first.0.0 + 4);
+    a.closed(560, third);
+    a.timeout(810);
+    assert_eq!(opened(&a.polled(810))[0].1, address(4));
+}
+
+#[test]
+fn a_record_that_nobody_gives_is_given_up() {
+    let mut a = Side::new(1, 2);
+    let id = RumorId { bucket: 1, tag: 1 };
+    a.announced(0, 2, id);
+    let mut tries = 0;
+    for ms in (0..60_000).step_by(50) {
+        a.timeout(ms);
+        for action in a.polled(ms) {
+            match action {
+                Action::Open { stream, .. } => {
+                    tries += 1;
+                    a.closed(ms, stream);
+                }
+                Action::GaveUp { id: which } => {
+                    assert_eq!((which, tries), (id, 6));
+                    assert!(!a.transfer.is_wanted(id));
+                    return;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    panic!("never given up");
+}
+
+#[test]
+fn a_record_no_longer_held_is_answered_by_busy() {
+    let mut b = Side::new(2, 3);
+    let id = RumorId { bucket: 1, tag: 1 };
+    b.transfer.handle_accepted(at(0), StreamId(1), address(1));
+    b.message(0, StreamId(1), 1, want(id));
+    assert_eq!(frames(b.polled(0)), [busy(id)]);
+}
+
+#[test]
+fn records_wait_for_tokens_and_may_borrow_one() {
+    let mut b = Side::new(2, 9);
+    let ids: Vec<RumorId> = (0..3).map(|n| b.put(&entry(n, 300_000))).collect();
+    b.transfer.handle_accepted(at(0), StreamId(1), address(1));
+    ids.iter().for_each(|&id| drop(b.message(0, StreamId(1), 1, want(id))));
+    let mut times = Vec::new();
+    for ms in 0..20_000 {
+        if b.transfer.deadline() <= at(ms).mono {
+            b.timeout(ms);
+        }
+        for message in frames(b.polled(ms)) {
+            assert!(matches!(message, Message::Record { .. }));
+            times.push(ms);
+            b.transfer.handle_writable(at(ms), StreamId(1));
+        }
+    }
+    assert_eq!(times.len(), 3);
+    assert_eq!(times[0], 0);
+    // 300 kB at no more than B = 256 kB/s, less what was in stock.
+    assert!(times[1] >= 900 && times[2] >= times[1] + 1_000, "{times:?}");
+    assert!(times[2] < 6_000, "{times:?}");
+}
+
+#[test]
+fn a_pull_runs_to_its_end_at_ten_megabytes_per_second() {
+    let mut b = Side::new(2, 3);
+    (b.shelf.pages, b.shelf.page_bytes) = (400, 60_000);
+    b.transfer.handle_accepted(at(0), StreamId(1), address(1));
+    b.message(0, StreamId(1), 1, Message::Pull { tree: Tree::Entries, cursor: 0 });
+    let (mut bytes, mut pages, mut ended) = (0, Vec::new(), 0);
+    for ms in 0..10_000 {
+        if b.transfer.deadline() <= at(ms).mono {
+            b.timeout(ms);
+        }
+        for message in frames(b.polled(ms)) {
+            bytes += message_bytes(&message);
+            let Message::Page(page) = message else { panic!() };
+            pages.push(page.from);
+            ended = ms;
+            assert!(bytes as f64 <= 500_000.0 + 61_000.0 + 10_000.0 * ms as f64, "{bytes} at {ms}");
+            b.transfer.handle_writable(at(ms), StreamId(1));
+        }
+    }
+    assert_eq!(pages, (0..400).collect::<Vec<_>>());
+    assert!((2_300..2_700).contains(&ended), "24 MB: {ended} ms");
+}
+
+#[test]
+fn back_pressure_holds_pages_and_a_dead_reader_is_let_go() {
+    let mut b = Side::new(2, 3);
+    (b.shelf.pages, b.shelf.page_bytes) = (400, 60_000);
+    b.transfer.handle_accepted(at(0), StreamId(1), address(1));
+    b.message(0, StreamId(1), 1, Message::Pull { tree: Tree::Entries, cursor: 7 });
+    assert_eq!(frames(b.polled(0)).len(), 1);
+    assert!(b.polled(1_000).is_empty());
+    b.transfer.handle_writable(at(1_000), StreamId(1));
+    let next = frames(b.polled(1_000));
+    assert!(matches!(&next[..], [Message::Page(p)] if p.from == 8));
+    b.timeout(60_999);
+    assert!(b.polled(60_999).is_empty());
+    b.timeout(61_000);
+    assert_eq!(b.polled(61_000), [Action::Close { stream: StreamId(1) }]);
+    assert_eq!(b.transfer.deadline(), Mono::FAR);
+}
+
+#[test]
+fn a_fifth_pull_is_refused_and_the_asker_told() {
+    let (mut a, mut b) = (Side::new(1, 9), Side::new(2, 9));
+    (b.shelf.pages, b.shelf.page_bytes) = (100, 1_000);
+    for n in 0..5 {
+        b.transfer.handle_accepted(at(0), StreamId(1 + 2 * n), address(3 + n));
+        b.message(0, StreamId(1 + 2 * n), 3 + n, Message::Pull { tree: Tree::Entries, cursor: 0 });
+    }
+    let sent = frames(b.polled(0));
+    let refused = Message::Busy { tree: Some(Tree::Entries), id: None };
+    assert_eq!(sent.iter().filter(|m| **m == refused).count(), 1);
+    assert_eq!(sent.iter().filter(|m| matches!(m, Message::Page(_))).count(), 4);
+    a.transfer.pull(at(0), Tree::Entries, address(2), 0, &a.roster);
+    let stream = opened(&a.polled(0))[0].0;
+    a.transfer.handle_opened(at(1), stream);
+    assert_eq!(frames(a.polled(1)), [Message::Pull { tree: Tree::Entries, cursor: 0 }]);
+    a.message(2, stream, 2, refused);
+    assert_eq!(a.polled(2), [Action::PullFailed { tree: Tree::Entries }]);
+    // Pages after that are not asked for.
+    let late =
+        Page { tree: Tree::Entries, from: 0, next: 1, last: true, records: Vec::new(), claims: Vec::new() };
+    assert_eq!(a.message(3, stream, 2, Message::Page(late.clone())), Delivered::Nothing);
+    a.transfer.pull(at(4), Tree::Entries, address(2), 5, &a.roster);
+    assert!(opened(&a.polled(4)).is_empty(), "reused");
+    assert_eq!(a.message(5, stream, 2, Message::Page(late.clone())), Delivered::Page(late.clone()));
+    assert_eq!(a.message(6, stream, 2, Message::Page(late)), Delivered::Nothing, "it was the last");
+}
+
+#[test]
+fn idle_streams_close_after_ten_seconds() {
+    let mut a = Side::new(1, 3);
+    a.transfer.pull(at(0), Tree::Entries, address(2), 0, &a.roster);
+    let stream = opened(&a.polled(0))[0].0;
+    a.transfer.handle_opened(at(100), stream);
+    a.polled(100);
+    a.transfer.handle_writable(at(100), stream);
+    let last =
+        Page { tree: Tree::Entries, from: 0, next: 1, last: true, records: Vec::new(), claims: Vec::new() };
+    a.message(5_000, stream, 2, Message::Page(last));
+    assert_eq!(a.transfer.deadline(), at(15_000).mono);
+    a.timeout(14_999);
+    assert!(a.polled(14_999).is_empty());
+    a.timeout(15_000);
+    assert_eq!(a.polled(15_000), [Action::Close { stream }]);
+    // One that never opens is given up after five seconds, and its pull with it.
+    a.transfer.pull(at(20_000), Tree::Entries, address(3), 0, &a.roster);
+    let dead = opened(&a.polled(20_000))[0].0;
+    a.timeout(25_000);
+    let failed = Action::PullFailed { tree: Tree::Entries };
+    assert_eq!(a.polled(25_000), [Action::Close { stream: dead }, failed]);
+}
+
+#[test]
+fn messages_are_pushed_and_reported_if_they_could_not_be() {
+    let mut a = Side::new(1, 3);
+    let mail = Message::Mail { seq: 1, topic: "t".into(), payload: vec![0; 100_000].into() };
+    a.transfer.send(at(0), MemberId(2), mail.clone(), &a.roster);
+    let stream = opened(&a.polled(0))[0].0;
+    a.transfer.handle_opened(at(1), stream);
+    assert_eq!(frames(a.polled(1)), [mail.clone()]);
+    let failed = Action::SendFailed { to: MemberId(3), message: mail.clone() };
+    a.transfer.send(at(2), MemberId(3), mail.clone(), &a.roster);
+    let dead = opened(&a.polled(2))[0].0;
+    a.closed(3, dead);
+    assert_eq!(a.polled(3), [failed]);
+    a.transfer.send(at(4), MemberId(77), mail.clone(), &a.roster);
+    assert_eq!(a.polled(4), [Action::SendFailed { to: MemberId(77), message: mail.clone() }]);
+    let mut b = Side::new(2, 3);
+    b.transfer.handle_accepted(at(0), StreamId(1), address(1));
+    assert_eq!(b.message(0, StreamId(1), 1, mail.clone()), Delivered::Message(mail.clone()));
+    // A stream belongs to one member.
+    assert_eq!(b.message(0, StreamId(1), 3, mail), Delivered::Nothing);
+    assert_eq!(b.polled(0), [Action::Close { stream: StreamId(1) }]);
+}
+
+#[test]
+fn every_table_has_its_limit() {
+    let mut a = Side::new(1, 3);
+    for n in 0..300u64 {
+        a.transfer.handle_accepted(at(0), StreamId(1 + 2 * n), address(2));
+    }
+    assert_eq!(a.polled(0).len(), 300 - ACCEPTED_MAX);
+    let ids: Vec<RumorId> = (0..10_000).map(|n| RumorId { bucket: 2, tag: n }).collect();
+    a.message(0, StreamId(1), 2, Message::Want { repair: false, large: true, ids: ids.clone() });
+    assert!(a.transfer.streams[&StreamId(1)].out.len() <= QUEUE_MAX);
+    ids.iter().for_each(|&id| a.announced(0, 2, id));
+    assert_eq!(a.transfer.wants.len(), Config::lan().limits.wants_max);
+    // Busy streams to 64 addresses: the next must fail, an idle one makes room.
+    let mut a = Side::new(1, 200);
+    for n in 2..=66u64 {
+        let mail = Message::Mail { seq: 1, topic: "t".into(), payload: vec![0; 10].into() };
+        a.transfer.send(at(n), MemberId(n), mail, &a.roster);
+    }
+    let actions = a.polled(100);
+    assert_eq!(opened(&actions).len(), OPENED_MAX);
+    assert_eq!(actions.iter().filter(|x| matches!(x, Action::SendFailed { .. })).count(), 1);
+    for (stream, _) in opened(&actions) {
+        a.transfer.handle_opened(at(101), stream);
+    }
+    a.polled(101);
+    for (stream, _) in opened(&actions) {
+        a.transfer.handle_writable(at(102), stream);
+    }
+    a.transfer.pull(at(103), Tree::Entries, address(190), 0, &a.roster);
+    let more = a.polled(103);
+    assert!(matches!(more[..], [Action::Close { .. }, Action::Open { .. }]), "{more:?}");
+}

@@ -192,6 +192,30 @@ pub fn quiet(members: usize, loss: Loss, member_hours: f64, sealed: bool, seed: 
     }
 }
 
+/// Payload bytes per member and second by kind of message; "datagrams" stands for headers and seals.
+pub fn kinds(members: usize, loss: Loss, time: Duration, seed: u64) -> Vec<(String, f64)> {
+    let mut world = bed(members, 0, seed, true);
+    world.network.loss = loss;
+    world.run(Duration::from_secs(15));
+    let seen = Rc::new(RefCell::new(BTreeMap::<String, u64>::new()));
+    let sink = seen.clone();
+    let around = (wire::HEADER_BYTES + world.config().seal_bytes) as u64;
+    let limits = wire::Limits { value_bytes_max: 1 << 20 };
+    world.tap = Some(Box::new(move |_, _, _, plain| {
+        let mut seen = sink.borrow_mut();
+        *seen.entry("datagrams".into()).or_default() += around;
+        let Ok(decoded) = wire::decode(plain, &limits, Framing::Datagram) else { return };
+        for message in &decoded.messages {
+            let text = format!("{message:?}");
+            let kind: String = text.chars().take_while(char::is_ascii_alphanumeric).collect();
+            *seen.entry(kind).or_default() += wire::message_bytes(message) as u64;
+        }
+    }));
+    world.run(time);
+    let per = members as f64 * time.as_secs_f64();
+    seen.borrow().iter().map(|(kind, &bytes)| (kind.clone(), bytes as f64 / per)).collect()
+}
+
 /// How often a member became the subject of `starts` while no view held it so.
 fn incidents(world: &World, starts: News, ends: &[News]) -> usize {
     let mut holders: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();

@@ -10,7 +10,7 @@ use crate::world::Stall;
 /// Adds the faults of one kind to a schedule.
 type Kind = fn(&mut Draw);
 
-const KINDS: [Kind; 18] = [
+const KINDS: [Kind; 19] = [
     loss,
     duplicate,
     reorder,
@@ -28,6 +28,7 @@ const KINDS: [Kind; 18] = [
     sockets,
     slow,
     swaps,
+    moves,
     writes,
 ];
 
@@ -55,7 +56,8 @@ impl Draw {
         1 + self.rng.below(most)
     }
     fn share(&mut self, most: f64) -> f64 {
-        self.rng.unit() * most
+        // Few digits, so that the case survives being printed.
+        (self.rng.unit() * most * 1e3).round() / 1e3
     }
 }
 
@@ -241,6 +243,13 @@ fn swaps(d: &mut Draw) {
     for _ in 0..d.times(2) {
         let (at, a, b) = (d.time(), d.host(), d.host());
         d.at(at, Fault::Swap { a, b });
+    }
+}
+
+fn moves(d: &mut Draw) {
+    for _ in 0..d.times(2) {
+        let (at, host) = (d.time(), d.host());
+        d.at(at, Fault::Move { host });
     }
 }
 

@@ -4,6 +4,7 @@
 mod draw;
 mod shrink;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hearsay_proto::Config;
@@ -84,7 +85,7 @@ impl Case {
     fn play(&self) -> World {
         let mut world = World::new(self.seed, self.members, self.config());
         for host in 0..self.members {
-            let seeds = if host == 0 { Vec::new() } else { world.usual_seeds(host) };
+            let seeds = world.usual_seeds(host);
             world.start(host, &seeds);
             world.run(JOIN_WITHIN / self.members as u32);
         }
@@ -106,10 +107,17 @@ impl Case {
     /// # Errors
     /// The first violated invariant.
     pub fn run(&self) -> Result<Passed, Failure> {
+        self.run_within(WHOLE_WITHIN)
+    }
+
+    /// Runs it with another bound than [`WHOLE_WITHIN`].
+    ///
+    /// # Errors
+    /// The first violated invariant.
+    pub fn run_within(&self, bound: Duration) -> Result<Passed, Failure> {
         let mut world = self.play();
         check(&mut world)?;
-        let whole =
-            world.run_until(WHOLE_WITHIN, Duration::from_millis(200), |w| w.views_full() && w.roots_equal());
+        let whole = world.run_until(bound, Duration::from_millis(200), |w| w.views_full() && w.roots_equal());
         check(&mut world)?;
         let Some(whole) = whole else { return Err(Failure { what: not_whole(&world) }) };
         world.run(STAYS_WHOLE);
@@ -130,7 +138,7 @@ impl Case {
         let mut world = World::new(self.seed, self.members, self.config());
         world.record_trace();
         for host in 0..self.members {
-            let seeds = if host == 0 { Vec::new() } else { world.usual_seeds(host) };
+            let seeds = world.usual_seeds(host);
             world.start(host, &seeds);
             world.run(JOIN_WITHIN / self.members as u32);
         }
@@ -172,9 +180,29 @@ fn not_whole(world: &World) -> String {
         .collect();
     if living.is_empty() {
         let keys: Vec<usize> = world.up().filter_map(|h| world.gossip(h).map(|g| g.len())).collect();
-        return format!("roots differ at {:?}; keys {keys:?}", world.now);
+        return format!("roots differ at {:?}; keys {keys:?}; {}", world.now, differences(world));
     }
     format!("views not full at {:?}: {up} are up, (host, living) {living:?}", world.now)
+}
+
+/// Members of which not all hold the same record: name, then (hosts; generation, revision, address, incarnation).
+fn differences(world: &World) -> String {
+    let mut text = String::new();
+    for subject in world.up() {
+        let name = World::name(subject);
+        let mut versions: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+        for host in world.up() {
+            let held = world.gossip(host).and_then(|g| g.member(&name)).map(|m| {
+                let p = &m.profile;
+                (p.generation.0, p.revision, p.address.ip(), m.incarnation.0)
+            });
+            versions.entry(held).or_default().push(host);
+        }
+        if versions.len() > 1 {
+            text += &format!("{name}: {versions:?} ");
+        }
+    }
+    if text.is_empty() { "members are alike".to_owned() } else { text }
 }
 
 /// Equal roots must mean equal maps, and every value one that was written.

@@ -158,6 +158,7 @@ impl World {
             What::Frame { conn, forward, bytes } => self.frame(conn, forward, bytes),
             What::Writable { conn, forward } => self.writable(conn, forward),
             What::Closed { conn, forward } => self.closed(conn, forward),
+            What::Resolve { host, runs, pause } => self.resolve(host as usize, runs, pause),
             What::OpenFailed { host, stream, runs } => {
                 if self.hosts[host].runs == runs {
                     self.with(host, |g, now| g.handle_stream_closed(now, stream));

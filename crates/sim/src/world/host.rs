@@ -92,6 +92,7 @@ pub struct Host {
     pub socket_bytes_max: usize,
     /// Time it takes to handle one datagram; zero is none.
     pub slowness: Duration,
+    pub(super) seeds: Vec<usize>,
     pub(super) stall: Option<Stall>,
     pub(super) socket: std::collections::VecDeque<(SocketAddr, Rc<[u8]>)>,
     pub(super) socket_bytes: usize,
@@ -115,6 +116,7 @@ impl Host {
             socket_dropped: 0,
             socket_bytes_max: SOCKET_BYTES,
             slowness: Duration::ZERO,
+            seeds: Vec::new(),
             stall: None,
             socket: std::collections::VecDeque::new(),
             socket_bytes: 0,

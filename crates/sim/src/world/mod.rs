@@ -18,12 +18,18 @@ use hearsay_proto::{Config, Gossip, Identity, Seed};
 use crate::check::Checker;
 use crate::network::Network;
 pub use host::{Host, News, SOCKET_BYTES, SOCKET_OVERHEAD, Stall, Told};
-use queue::Queue;
+use queue::{Queue, What};
 use streams::Conn;
 
 /// Wall clock at the start of every simulation: 2026-01-01T00:00:00Z.
 pub const EPOCH_MS: u64 = 1_767_225_600_000;
 const PORT: u16 = 7946;
+
+/// No host is at this address any more.
+const NOBODY: u32 = u32::MAX;
+/// While alone, seeds are resolved again after this long, then half as much again each time, up to the second.
+const RESOLVE_PAUSE: Duration = Duration::from_secs(5);
+const RESOLVE_PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// Sees every datagram sent: time, host, destination, plain bytes.
 pub type Tap = Box<dyn FnMut(Mono, usize, SocketAddr, &[u8])>;
@@ -110,7 +116,7 @@ impl World {
 
     /// The host at an address, if it is one of ours.
     pub fn host_at(&self, address: SocketAddr) -> Option<usize> {
-        self.at_address.get(address_number(address)?).map(|&h| h as usize)
+        self.at_address.get(address_number(address)?).filter(|&&h| h != NOBODY).map(|&h| h as usize)
     }
 
     /// Two hosts change places: streams of both break, processes that are up are told their new address.
@@ -125,6 +131,16 @@ impl World {
             let address = self.address(host);
             self.command(host, |g, now| g.update_address(now, address));
         }
+    }
+
+    /// A host gets an address that nobody had: its streams break, its process is told.
+    pub fn move_address(&mut self, host: usize) {
+        self.close_streams_of(host);
+        self.at_address[self.address_of[host] as usize] = NOBODY;
+        self.address_of[host] = self.at_address.len() as u32;
+        self.at_address.push(host as u32);
+        let address = self.address(host);
+        self.command(host, |g, now| g.update_address(now, address));
     }
 
     /// The host whose member has this name.
@@ -188,17 +204,43 @@ impl World {
                 return;
             }
         };
-        let seeds = seeds
-            .iter()
-            .map(|&s| Seed { name: World::name(s), addresses: Ok(vec![self.address(s)]) })
-            .collect::<Vec<_>>();
-        gossip.join(now, seeds);
+        gossip.join(now, self.resolved(seeds));
         let h = &mut self.hosts[host];
         h.clear();
         h.runs = runs;
+        h.seeds = seeds.to_vec();
         h.gossip = Some(gossip);
+        self.resolve_later(host, runs, RESOLVE_PAUSE);
         self.checker.started(host);
         self.drain(host);
+    }
+
+    fn resolved(&self, seeds: &[usize]) -> Vec<Seed> {
+        let of = |&s: &usize| Seed { name: World::name(s), addresses: Ok(vec![self.address(s)]) };
+        seeds.iter().map(of).collect()
+    }
+
+    fn resolve_later(&mut self, host: usize, runs: u64, pause: Duration) {
+        if !self.hosts[host].seeds.is_empty() {
+            let resolve = What::Resolve { host: host as u32, runs, pause };
+            self.queue.push(self.now + pause, resolve);
+        }
+    }
+
+    /// As the runtime's chore does: while alone, seeds are resolved again, each time after a longer pause.
+    fn resolve(&mut self, host: usize, runs: u64, pause: Duration) {
+        let h = &self.hosts[host];
+        if h.runs != runs {
+            return;
+        }
+        let Some(gossip) = h.gossip.as_ref() else { return };
+        let mut next = RESOLVE_PAUSE;
+        if gossip.living() <= 1 && h.stall.is_none() {
+            next = (pause * 3 / 2).min(RESOLVE_PAUSE_MAX);
+            let seeds = self.resolved(&h.seeds);
+            self.with(host, |g, now| g.join(now, seeds));
+        }
+        self.resolve_later(host, runs, next);
     }
 
     /// Kills the process of a host. Its kernel closes the streams.

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use hearsay_proto::output::StreamId;
 use hearsay_proto::rng::Rng;
@@ -37,6 +38,12 @@ pub(super) enum What {
     Closed {
         conn: usize,
         forward: bool,
+    },
+    /// A host that is alone resolves its seeds anew.
+    Resolve {
+        host: u32,
+        runs: u64,
+        pause: Duration,
     },
     OpenFailed {
         host: usize,

@@ -65,7 +65,7 @@ fn thirty_members_start_at_once_with_the_same_three_seeds() {
 
 #[test]
 fn a_fifth_of_all_datagrams_lost_delays_and_stops_nobody() {
-    for run in 0..20 {
+    for run in 0..60 {
         let mut w = World::new(100 + run);
         w.loss = 0.2;
         for n in 0..8 {
@@ -80,6 +80,28 @@ fn a_fifth_of_all_datagrams_lost_delays_and_stops_nobody() {
             assert_eq!(w.reached_from(n).len(), 8, "run {run}, member {n}");
             assert_eq!(w.peers[n].count(|a| matches!(a, Action::Ended { .. })), 1);
         }
+    }
+}
+
+#[test]
+fn a_thousand_join_within_two_seconds_through_one_seed() {
+    for loss in [0.0, 0.05] {
+        let mut w = World::new(30);
+        w.rumors = false;
+        w.loss = loss;
+        w.add();
+        w.start(0, vec![]);
+        for _ in 0..1_000 {
+            let n = w.add();
+            w.start(n, vec![seed(address(0))]);
+            w.run_for(2 * MS);
+        }
+        let until = w.now.mono + 6 * S;
+        let all = |w: &World| w.peers.iter().skip(1).all(|p| p.phase() == Phase::Joined);
+        let done = w.run_until(until, all);
+        assert!(done, "loss {loss}");
+        let held = w.peers[0].join.metrics().held_back;
+        assert!(held > 0 && w.bytes < 500_000, "{held} held back, {} B sent by the seed", w.bytes);
     }
 }
 
