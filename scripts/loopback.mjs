@@ -30,10 +30,16 @@ await sleep(15_000)
 const total = () =>
   tc.clusters
     .map((cluster) => cluster.metrics().traffic)
-    .reduce((sum, t) => ({ bytes: sum.bytes + t.bytesSent + t.frameBytesSent, datagrams: sum.datagrams + t.datagramsSent }), {
-      bytes: 0,
-      datagrams: 0,
-    })
+    .reduce(
+      (sum, t) => ({
+        bytes: sum.bytes + t.bytesSent + t.frameBytesSent,
+        datagrams: sum.datagrams + t.datagramsSent,
+      }),
+      {
+        bytes: 0,
+        datagrams: 0,
+      },
+    )
 const before = total()
 const cpuBefore = cpu()
 await sleep(IDLE_MS)
@@ -46,7 +52,8 @@ console.log(
     equalRootsMs: Math.round(rootsMs),
     updateEverywhereMs: Math.round(updateMs),
     idleBytesPerMemberSecond: Math.round(((after.bytes - before.bytes) / count / seconds) * 10) / 10,
-    idleDatagramsPerMemberSecond: Math.round(((after.datagrams - before.datagrams) / count / seconds) * 100) / 100,
+    idleDatagramsPerMemberSecond:
+      Math.round(((after.datagrams - before.datagrams) / count / seconds) * 100) / 100,
     cpuMsPerMemberSecond: Math.round(((cpu() - cpuBefore) / count / seconds) * 1000) / 1000,
     rssMiB: Math.round(process.memoryUsage().rss / 1048576),
   }),

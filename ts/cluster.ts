@@ -91,6 +91,8 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
   #held: ClusterEvent[] | undefined = []
   #starting: { resolve(): void; reject(error: Error): void } | undefined
   #self: Member | undefined
+  /** Why the member stopped, if it did. */
+  #why: Error | undefined
   #lastMetrics: Metrics | undefined
   #joining: Promise<void> = Promise.resolve()
   #reseed: NodeJS.Timeout | undefined
@@ -146,18 +148,21 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
   /** Members in order of name: alive and suspect, self included, or those of the liveness asked for. */
   members(filter?: MemberFilter): Member[] {
     const wanted = checkLiveness(filter)
-    const members = readMembers(this.#running().members()).filter((member) => wanted.has(member.liveness))
+    const members = readMembers(this.#call((native) => native.members())).filter((member) =>
+      wanted.has(member.liveness),
+    )
     return members.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
   }
 
   /** The member of this name, of any liveness; undefined if unknown. */
   member(name: string): Member | undefined {
-    return readMember(this.#running().member(checkName(name)))
+    checkName(name)
+    return readMember(this.#call((native) => native.member(name)))
   }
 
   /** Number of members alive and suspect, self included. */
   get size(): number {
-    return this.#running().living()
+    return this.#call((native) => native.living())
   }
 
   /**
@@ -196,20 +201,19 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
    * its accusers sent while suspect; Infinity when dead; 0 for self; null when left or unknown.
    */
   phi(name: string): number | null {
-    return this.#running().phi(checkName(name))
+    checkName(name)
+    return this.#call((native) => native.phi(name))
   }
 
   /** Adds a lasting watch edge to a member, so that its phi is live; returns a function that ends it. */
   observe(name: string): () => void {
-    const native = this.#running()
-    try {
-      native.observe(checkName(name))
-    } catch (error) {
-      throw fromNative(error)
-    }
+    checkName(name)
+    this.#call((native) => native.observe(name))
     let ended = false
     return () => {
-      if (!ended && (this.#phase === 'running' || this.#phase === 'leaving')) native.unobserve(name)
+      if (!ended && (this.#phase === 'running' || this.#phase === 'leaving')) {
+        this.#call((native) => native.unobserve(name))
+      }
       ended = true
     }
   }
@@ -226,16 +230,12 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
   /** Replaces the tags of this member. Throws `ERR_HEARSAY_TAGS`. */
   async updateTags(tags: Readonly<Record<string, string>>): Promise<void> {
     const checked = checkTags(tags, 'tags')
-    try {
-      this.#running().updateTags(Object.entries(checked).flat())
-    } catch (error) {
-      throw fromNative(error)
-    }
+    this.#call((native) => native.updateTags(Object.entries(checked).flat()))
   }
 
   /** Hex Merkle root of the replica: members and state. Equal roots mean equal replicas. */
   root(): string {
-    return this.#running().root()
+    return this.#call((native) => native.root())
   }
 
   /** Counters and present values, as they are now; after the end, as they were at it. */
@@ -251,7 +251,7 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
     if (this.#phase !== 'running') {
       reasons.push(`the member is ${this.#phase}`)
     } else {
-      const { clock } = JSON.parse(this.#native.metrics()) as Metrics
+      const { clock } = JSON.parse(this.#call((native) => native.metrics())) as Metrics
       const seeded = typeof this.#options.seeds === 'function' || this.#options.seeds.length > 0
       if (seeded && this.size === 1) reasons.push('no other member is known, though seeds were given')
       if (Math.abs(clock.offMs) > 10_000)
@@ -326,6 +326,15 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
     return this.#native
   }
 
+  #call<T>(ask: (native: NativeCluster) => T): T {
+    const native = this.#running()
+    try {
+      return ask(native)
+    } catch (error) {
+      throw fromNative(error)
+    }
+  }
+
   #metrics(): Metrics {
     const [waiting = 0, dropped = 0] = this.#native.eventCounts()
     const { healthy } = this.health()
@@ -356,6 +365,7 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
     const first = Array.isArray(seeds) && seeds.length > 0 ? this.#joinEnd(joinTimeoutMs) : undefined
     try {
       await started
+      this.#checkStarted()
       const joined = new Promise<void>((resolve, reject) => {
         this.#starting = { resolve, reject }
       })
@@ -375,11 +385,17 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
           (error) => this.#starting?.reject(error),
         )
       await joined
+      this.#checkStarted()
     } finally {
       this.#starting = undefined
     }
     if (typeof seeds === 'function') this.#askAgain(seeds, RESEED_FIRST_MS)
     setImmediate(this.#release)
+  }
+
+  /** A stop may come between the driver's word and the turn that hears it. */
+  #checkStarted(): void {
+    if (this.#phase !== 'running') throw this.#why ?? stoppedError()
   }
 
   readonly #release = (): void => {
@@ -407,14 +423,10 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
   }
 
   async #join(seeds: string[]): Promise<void> {
-    const native = this.#running()
+    this.#running()
     if (seeds.length === 0) return
     const end = this.#joinEnd(this.#options.joinTimeoutMs)
-    try {
-      native.join(seeds)
-    } catch (error) {
-      throw fromNative(error)
-    }
+    this.#call((native) => native.join(seeds))
     await end
     if (this.#phase === 'stopping' || this.#phase === 'stopped') throw stoppedError()
   }
@@ -442,10 +454,11 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
     this.#reseed = setTimeout(async () => {
       if (this.#phase !== 'running') return
       const alone = this.size === 1
-      if (alone) {
-        const list = await this.#askSeeds(seeds)
-        await this.join(list).catch(() => {})
-      }
+      // A failure has been told as an event; a stop ends this anyway.
+      if (alone)
+        await this.#askSeeds(seeds)
+          .then((list) => this.join(list))
+          .catch(() => {})
       if (this.#phase === 'running')
         this.#askAgain(seeds, alone ? Math.min(afterMs * 2, RESEED_LAST_MS) : RESEED_FIRST_MS)
     }, afterMs).unref()
@@ -622,6 +635,7 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
 
   /** Rejects whatever is pending and ends the iterators. */
   #fall(why: Error): void {
+    this.#why ??= why
     this.#options.signal?.removeEventListener('abort', this.#abort)
     clearTimeout(this.#reseed)
     this.#starting?.reject(why)
@@ -655,7 +669,7 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
   }
 }
 
-function checkName(name: unknown): string {
-  if (typeof name === 'string') return name
+function checkName(name: unknown): asserts name is string {
+  if (typeof name === 'string') return
   throw new HearsayError('ERR_HEARSAY_ARGUMENT', `a member is named by a string, got ${show(name)}`)
 }

@@ -104,30 +104,21 @@ export class State<S extends SchemaShape = AnySchema> {
   /** The newest known value; undefined if there is none. Throws `ERR_HEARSAY_CODEC` if it cannot be decoded. */
   get<K extends KeyOf<S>>(key: K): ValueOf<S, K> | undefined {
     checkKey(key)
-    const native = this.#host.native()
-    if (this.#host.codec === 'json') {
-      const text = native.getText(key)
-      return text === null ? undefined : (this.#decode(key, text) as ValueOf<S, K>)
-    }
-    const bytes = native.getBytes(key)
-    return bytes === null ? undefined : (this.#decode(key, bytes) as ValueOf<S, K>)
+    const json = this.#host.codec === 'json'
+    const encoded = this.#call((native) => (json ? native.getText(key) : native.getBytes(key)))
+    return encoded === null ? undefined : (this.#decode(key, encoded) as ValueOf<S, K>)
   }
 
   /** Whether the key has a value. */
   has(key: KeyOf<S>): boolean {
     checkKey(key)
-    return this.#host.native().has(key)
+    return this.#call((native) => native.has(key))
   }
 
   /** Deletes a key; says whether it was there. Throws `ERR_HEARSAY_KEY`. */
   delete(key: KeyOf<S>): boolean {
     checkKey(key)
-    const native = this.#host.native()
-    try {
-      return native.delete(key)
-    } catch (error) {
-      throw fromNative(error)
-    }
+    return this.#call((native) => native.delete(key))
   }
 
   /** The keys, in key order. */
@@ -150,7 +141,7 @@ export class State<S extends SchemaShape = AnySchema> {
 
   /** Number of keys that have a value. */
   get size(): number {
-    return this.#host.native().length()
+    return this.#call((native) => native.length())
   }
 
   /**
@@ -203,6 +194,15 @@ export class State<S extends SchemaShape = AnySchema> {
     for (const watcher of [...this.#watchers.keys()]) watcher.end()
   }
 
+  #call<T>(ask: (native: NativeCluster) => T): T {
+    const native = this.#host.native()
+    try {
+      return ask(native)
+    } catch (error) {
+      throw fromNative(error)
+    }
+  }
+
   #change(raw: RawChange): StateChange | undefined {
     const { type, key, version, origin } = raw
     if (type !== 'set') return { type, key, value: undefined, version, origin }
@@ -219,10 +219,9 @@ export class State<S extends SchemaShape = AnySchema> {
     if (typeof prefix !== 'string') {
       throw new HearsayError('ERR_HEARSAY_ARGUMENT', `prefix must be a string, got ${show(prefix)}`)
     }
-    const native = this.#host.native()
     let after: string | undefined
     for (;;) {
-      const page = native.scan(prefix, after, values)
+      const page = this.#call((native) => native.scan(prefix, after, values))
       if (page.length === 0) return
       after = lastKey(page)
       yield page

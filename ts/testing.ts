@@ -5,13 +5,15 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Cluster, nativeOf } from './cluster.js'
-import { fromNative, HearsayError } from './errors.js'
+import { fromNative, HearsayError, throwIfAborted } from './errors.js'
 import type { NativeCluster } from './native.js'
 import { checkWait, show } from './options.js'
 import type { AnySchema, ClusterOptions, SchemaShape } from './types.js'
 
 /** Members of one test cluster at most. */
 const MEMBERS_MAX = 1_000
+/** Members started at the same time. */
+const START_MAX = 16
 /** How often `converged` looks. */
 const LOOK_MS = 25
 
@@ -77,19 +79,35 @@ export class TestCluster<S extends SchemaShape = AnySchema> {
     this.#options = typeof options === 'function' ? options : () => options ?? {}
   }
 
-  /** Starts one more member and waits until all running ones know each other; `options` go over those of the cluster. */
+  /** Starts one more member, which joins by the first running one; `options` go over those of the test cluster. */
   async add(options?: ClusterOptions): Promise<Cluster<S>> {
-    const index = this.clusters.length
+    const [cluster] = await this.#launch(1, options)
+    return cluster as Cluster<S>
+  }
+
+  /** @internal Starts `count` members: the first one alone, the others in groups. */
+  async begin(count: number): Promise<void> {
+    await this.#launch(1)
+    while (this.clusters.length < count) await this.#launch(Math.min(START_MAX, count - this.clusters.length))
+    await Promise.all(this.clusters.map((cluster) => cluster.waitFor({ members: count, timeoutMs: 60_000 })))
+  }
+
+  async #launch(count: number, options?: ClusterOptions): Promise<Cluster<S>[]> {
+    const from = this.clusters.length
     const seed = this.running[0]?.self.address
-    const cluster = await Cluster.start<S>({
-      name: `m${index}`,
-      profile: 'local',
-      ...(seed === undefined ? {} : { seeds: [seed] }),
-      ...this.#options(index),
-      ...options,
-    })
-    this.clusters.push(cluster)
-    return cluster
+    const starts = Array.from({ length: count }, (_, i) =>
+      Cluster.start<S>({
+        name: `m${from + i}`,
+        profile: 'local',
+        ...(seed === undefined ? {} : { seeds: [seed] }),
+        ...this.#options(from + i),
+        ...options,
+      }),
+    )
+    const settled = await Promise.allSettled(starts)
+    for (const start of settled) if (start.status === 'fulfilled') this.clusters.push(start.value)
+    for (const start of settled) if (start.status === 'rejected') throw start.reason
+    return this.clusters.slice(from)
   }
 
   /** Those not killed or stopped, in order. */
@@ -144,7 +162,7 @@ export class TestCluster<S extends SchemaShape = AnySchema> {
     const { timeoutMs = 10_000, signal } = checkWait(options, 'converged')
     const until = performance.now() + timeoutMs
     for (;;) {
-      signal?.throwIfAborted()
+      throwIfAborted(signal)
       const differs = this.#differs()
       if (differs === undefined) return
       if (performance.now() >= until) {
@@ -216,8 +234,7 @@ export async function createTestCluster<S extends SchemaShape = AnySchema>(
   }
   const test = new TestCluster<S>(options)
   try {
-    for (let i = 0; i < count; i++) await test.add()
-    await Promise.all(test.clusters.map((cluster) => cluster.waitFor({ members: count, timeoutMs: 30_000 })))
+    await test.begin(count)
   } catch (error) {
     await test.stopAll()
     throw error

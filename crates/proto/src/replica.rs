@@ -6,6 +6,20 @@ use crate::record::{RumorId, Tree};
 use crate::time::{Now, Second};
 use crate::wire::ListTag;
 
+/// What is known of an announced version.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Known {
+    /// Nothing.
+    No,
+    /// Held.
+    Yes,
+    /// Held until lately; this version has replaced it.
+    Replaced {
+        /// The newer version.
+        newer: RumorId,
+    },
+}
+
 /// What a responder says of one record the asker lacks (`S5`, `S6`).
 #[derive(Clone, PartialEq, Debug)]
 pub struct Offer {

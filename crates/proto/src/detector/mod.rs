@@ -296,10 +296,12 @@ impl Detector {
         origin: Option<MemberId>,
         roster: &Roster,
     ) {
-        let _ = now;
         let asker = origin.unwrap_or(from);
         if roster.live(from).is_none() || asker == roster.my_id() {
             return;
+        }
+        if roster.is_alive(from) {
+            self.edges.probe_ended(now.mono, from);
         }
         let watched = self.edges.get(asker).is_some();
         let flags = AckFlags { watched, ..AckFlags::default() };

@@ -11,6 +11,7 @@ use crate::join::{HOP_REFUSED, HelloVerdict, Progress, WelcomeVerdict};
 use crate::member::{Claim, Liveness, Member, MemberId};
 use crate::output::{Event, StreamId};
 use crate::record::{Record, RumorId, Tree};
+use crate::replica::Known;
 use crate::sync::{self, Comparison, Mine};
 use crate::time::{Now, Stamp};
 use crate::transfer::Delivered;
@@ -24,6 +25,8 @@ const BEATEN_FOR: Duration = Duration::from_secs(10);
 /// Own clock's distance from the partners' median that is told, and below which it may be told again (section 2.3).
 const CLOCK_OFF_MS: i64 = 10_000;
 const CLOCK_FINE_MS: i64 = 5_000;
+/// Least time between two CHALLENGEs to a member that sends from another address.
+const MOVED_GAP: Duration = Duration::from_secs(10);
 /// Members whose clocks are compared.
 const DRIFTS_MAX: usize = 64;
 
@@ -60,9 +63,12 @@ impl Gossip {
             self.handle_stranger(now, from, sender);
             return;
         }
-        if self.roster.liveness(sender).is_some() {
+        if let Some(recorded) = self.roster.profile(sender).map(|p| p.address) {
             self.detector.handle_heard(now, sender);
             self.notice(now, sender);
+            if recorded != from {
+                self.handle_moved(now, from, sender);
+            }
         }
         let session = decoded.messages.iter().any(|m| {
             matches!(
@@ -139,6 +145,16 @@ impl Gossip {
         }
         self.traffic.dropped_unknown_sender += 1;
         if let Some(challenge) = self.join.challenge(now, from, sender) {
+            self.post_to(from, challenge, Class::Detector);
+        }
+    }
+
+    /// A known member sends from elsewhere than its record says. If its newer record was lost, no answer of mine reaches it,
+    /// and no session can repair that: a CHALLENGE to the source brings its HELLO, at most once in ten seconds.
+    fn handle_moved(&mut self, now: Now, from: SocketAddr, sender: MemberId) {
+        if self.moved.due(sender, now.mono, MOVED_GAP)
+            && let Some(challenge) = self.join.challenge(now, from, sender)
+        {
             self.post_to(from, challenge, Class::Detector);
         }
     }
@@ -372,7 +388,12 @@ impl Gossip {
                 self.transfer.handle_announced(now, from, id, &self.roster);
             }
         } else if repair {
-            self.sync.handle_ihave(now, from, &unknown);
+            let (store, roster) = (&self.store, &self.roster);
+            let mut known = |id| match store.known(id) {
+                Known::No if roster.find_rumor(id).is_some() => Known::Yes,
+                other => other,
+            };
+            self.sync.handle_ihave(now, from, ids, &mut known);
         } else {
             self.rumors.set_rtt(self.detector.rtt_max_recent(now));
             self.rumors.handle_ihave(now, from, &unknown);

@@ -111,6 +111,8 @@ pub struct Gossip {
     notices: Times,
     /// Last successor's record sent to a retired id.
     successors: Times,
+    /// Last CHALLENGE to a known member that sends from another address than its record says.
+    moved: Times,
     /// Members held dead within the last minute and living again: `S2` quick.
     revived: BTreeMap<MemberId, Mono>,
     /// Time, T and roots of the BEATs under way, by sequence number.
@@ -176,6 +178,7 @@ impl Gossip {
             hall: HallCounters::default(),
             notices: Times::default(),
             successors: Times::default(),
+            moved: Times::default(),
             revived: BTreeMap::new(),
             beaten: BTreeMap::new(),
             drifts: BTreeMap::new(),

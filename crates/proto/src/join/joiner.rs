@@ -308,8 +308,7 @@ impl Join {
             id == roster.my_id() || address == roster.me().address()
         };
         self.peers = peers.iter().take(6).filter(|p| !mine(p) && p.0 != seed.id()).copied().collect();
-        let welcomed =
-            Source { id: seed.id(), address: seed.address(), admitted, stream_failed: false };
+        let welcomed = Source { id: seed.id(), address: seed.address(), admitted, stream_failed: false };
         self.welcomed_by = Some(welcomed);
         let source = match self.peers.get(rng.below(self.peers.len())) {
             Some(&(id, address)) => Source { id, address, admitted: false, stream_failed: false },
@@ -474,12 +473,11 @@ impl Join {
         match self.phase {
             Phase::Stopped => return,
             Phase::Idle if self.hello_since <= at => self.found(),
-            Phase::Hello if self.found_at <= at => {
-                if !self.pull_from_any(at, roster, rng) {
-                    self.found();
-                }
-            }
             _ => {}
+        }
+        let over = self.phase == Phase::Hello && self.found_at <= at;
+        if over && !self.pull_from_any(at, roster, rng) {
+            self.found();
         }
         if self.end_due && self.end_at <= at {
             let joined = !matches!(self.phase, Phase::Idle | Phase::Hello | Phase::Founder);

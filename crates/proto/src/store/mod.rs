@@ -25,7 +25,7 @@ use crate::member::MemberId;
 use crate::merkle::MerkleTree;
 use crate::output::CallError;
 use crate::record::{RecordHasher, RumorId};
-use crate::replica::Replica;
+use crate::replica::{Known, Replica};
 use crate::time::{CLOCK_AHEAD_MAX, ClockAhead, HybridClock, Mono, Now, Second, Stamp, Wall};
 use crate::wire::RESERVED_EXTRA_BYTES;
 
@@ -571,8 +571,21 @@ impl Store {
     }
 
     /// Is this version held, or was it replaced within the change log's time?
+    pub fn known(&self, id: RumorId) -> Known {
+        if self.row(id).is_some() {
+            return Known::Yes;
+        }
+        match self.timeline.find(id) {
+            None => Known::No,
+            Some(place) => {
+                self.pages.get(place).map_or(Known::Yes, |row| Known::Replaced { newer: row.rumor() })
+            }
+        }
+    }
+
+    /// Is this version, or a newer one that replaced it lately, held? For rumors, POLL and SEEN.
     pub fn knows(&self, id: RumorId) -> bool {
-        self.row(id).is_some() || self.timeline.find(id).is_some()
+        self.known(id) != Known::No
     }
 
     /// The entry of this version; the newer one if it was replaced within the change log's time.

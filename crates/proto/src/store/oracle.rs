@@ -220,7 +220,7 @@ proptest! {
             prop_assert!(matches!(store.merge(now, &held), MergedEntry::Known | MergedEntry::Refused(_)));
             prop_assert_eq!(first.get_or_insert_with(|| state.clone()), &state);
             // Merging the outcomes of two parts is merging the parts.
-            let (mut left, mut right) = (super::Store::new(&config(), RecordHasher::new("oracle")), super::Store::new(&config(), RecordHasher::new("oracle")));
+            let (mut left, mut right) = (self::store(), self::store());
             let cut = rng.below(order.len() + 1);
             for &i in &order[..cut] { left.merge(now, &entries[i]); }
             for &i in &order[cut..] { right.merge(now, &entries[i]); }

@@ -60,6 +60,8 @@ fn sum_of(form: Option<&Form>) -> u128 {
 struct Change {
     before: Option<Form>,
     after: Form,
+    /// Tag of the version that `after` replaced within the second.
+    within: u32,
 }
 
 /// The ring and the change log.
@@ -124,7 +126,7 @@ impl Timeline {
         let whole = old.last().is_none_or(|(_, c)| {
             Some(c.after) == current || (!c.after.counts() && current.is_none_or(|f| !f.counts()))
         });
-        let mut events: Vec<(u32, Form)> = old.iter().map(|(s, c)| (*s, c.after)).collect();
+        let mut events: Vec<(u32, Form, u32)> = old.iter().map(|(s, c)| (*s, c.after, c.within)).collect();
         let mut base = old.first().map_or(current, |(_, c)| c.before);
         if !whole {
             // A change of this key once found the log full: what is left of its past stays in the ring only.
@@ -136,20 +138,21 @@ impl Timeline {
             base = current;
         }
         for (second, form) in forms {
-            let hidden = |(s, f): &(u32, Form)| s <= second && f.order() >= form.order();
+            let hidden = |(s, f, _): &(u32, Form, u32)| s <= second && f.order() >= form.order();
             if base.is_some_and(|f| f.order() >= form.order()) || events.iter().any(hidden) {
                 continue;
             }
-            events.retain(|(s, f)| s < second || f.order() > form.order());
-            let at = events.partition_point(|(s, _)| s < second);
-            events.insert(at, (*second, *form));
+            let within = events.iter().find(|(s, _, _)| s == second).map_or(form.tag, |(_, f, _)| f.tag);
+            events.retain(|(s, f, _)| s < second || f.order() > form.order());
+            let at = events.partition_point(|(s, _, _)| s < second);
+            events.insert(at, (*second, *form, within));
         }
         let mut before = base;
-        for (second, after) in events {
+        for (second, after, within) in events {
             self.add(second, after.sum(), sum_of(before.as_ref()), true);
             if second > self.horizon {
                 if self.log.len() < self.log_max {
-                    self.log.insert((place, second), Change { before, after });
+                    self.log.insert((place, second), Change { before, after, within });
                     self.by_second.insert((second, place));
                 } else {
                     self.lost = self.lost.max(second);
@@ -199,7 +202,9 @@ impl Timeline {
         let first = u64::from(id.bucket) << 48;
         self.log
             .range((first, 0)..=(first | u64::MAX >> 16, u32::MAX))
-            .find(|(_, c)| c.after.tag == id.tag || c.before.is_some_and(|f| f.tag == id.tag))
+            .find(|(_, c)| {
+                c.after.tag == id.tag || c.within == id.tag || c.before.is_some_and(|f| f.tag == id.tag)
+            })
             .map(|((place, _), _)| *place)
     }
 

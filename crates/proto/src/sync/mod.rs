@@ -23,7 +23,7 @@ use crate::entry::Entry;
 use crate::member::MemberId;
 use crate::metrics::SyncMetrics;
 use crate::record::{Record, RumorId, Tree};
-use crate::replica::{Offer, Replicas};
+use crate::replica::{Known, Offer, Replicas};
 use crate::rng::Rng;
 use crate::time::{Mono, Now, Second};
 use crate::wire::{Compared, DiffItem, HOP_COLD, ListRange, Message, Roots, WalkItem, message_bytes};
@@ -147,6 +147,8 @@ pub struct Sync {
     session: Option<Session>,
     needs: Needs,
     learnt: usize,
+    /// Own versions that won against records wanted, to be announced.
+    newer: BTreeMap<MemberId, Vec<RumorId>>,
     seq: u32,
     /// Requests served within this second, per peer.
     served: BTreeMap<MemberId, u32>,
@@ -165,6 +167,7 @@ impl Sync {
             session: None,
             needs: Needs::new(config.limits.wants_max, config.limits.needs_max),
             learnt: 0,
+            newer: BTreeMap::new(),
             seq: rng.u32(),
             served: BTreeMap::new(),
             served_second: 0,
@@ -297,10 +300,24 @@ impl Sync {
         }
     }
 
-    /// IHAVE (repair, not large): `unknown` are the ids the hall knows from nowhere.
-    pub fn handle_ihave(&mut self, now: Now, from: MemberId, unknown: &[RumorId]) {
+    /// IHAVE (repair, not large): asks for what is unknown, and announces what has replaced an announced version here.
+    pub fn handle_ihave(
+        &mut self,
+        now: Now,
+        from: MemberId,
+        ids: &[RumorId],
+        known: &mut dyn FnMut(RumorId) -> Known,
+    ) {
         self.hear(now, from);
-        self.needs.add(from, unknown);
+        let mut unknown = Vec::new();
+        for &id in ids {
+            match known(id) {
+                Known::No => unknown.push(id),
+                Known::Yes => {}
+                Known::Replaced { newer } => self.handle_stale(now, from, newer),
+            }
+        }
+        self.needs.add(from, &unknown);
         self.pump_needs(now);
     }
 
@@ -335,7 +352,7 @@ impl Sync {
     /// A RECORD that was wanted lost against a newer one of mine with this id: tells `from` that I have it.
     pub fn handle_stale(&mut self, now: Now, from: MemberId, newer: RumorId) {
         self.hear(now, from);
-        self.send(from, vec![Message::IHave { repair: true, large: false, ids: vec![newer] }]);
+        self.newer.entry(from).or_default().push(newer);
     }
 
     /// IHAVE (repair, large) named these, and a stream brings them: they are no longer asked for in datagrams.
@@ -499,8 +516,15 @@ impl Sync {
         self.actions.push_back(Action::SessionEnded { tree, peer, moved, whole });
     }
 
-    /// Next thing for the hall to do.
+    /// Next thing for the hall to do. Best drained after each datagram, not after each of its messages: what one datagram
+    /// leads to then shares datagrams.
     pub fn poll_action(&mut self) -> Option<Action> {
+        let most = (self.room.saturating_sub(4) / 6).max(1);
+        for (peer, ids) in std::mem::take(&mut self.newer) {
+            for ids in ids.chunks(most) {
+                self.send(peer, vec![Message::IHave { repair: true, large: false, ids: ids.to_vec() }]);
+            }
+        }
         self.actions.pop_front()
     }
 

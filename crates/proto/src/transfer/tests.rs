@@ -339,14 +339,8 @@ fn a_fifth_pull_is_refused_and_the_asker_told() {
     a.message(2, stream, 2, refused);
     assert_eq!(a.polled(2), [Action::PullFailed { tree: Tree::Entries }]);
     // Pages after that are not asked for.
-    let late = Page {
-        tree: Tree::Entries,
-        from: 0,
-        next: 1,
-        last: true,
-        records: Vec::new(),
-        claims: Vec::new(),
-    };
+    let late =
+        Page { tree: Tree::Entries, from: 0, next: 1, last: true, records: Vec::new(), claims: Vec::new() };
     assert_eq!(a.message(3, stream, 2, Message::Page(late.clone())), Delivered::Nothing);
     a.transfer.pull(at(4), Tree::Entries, address(2), 5, &a.roster);
     assert!(opened(&a.polled(4)).is_empty(), "reused");
@@ -362,14 +356,8 @@ fn idle_streams_close_after_ten_seconds() {
     a.transfer.handle_opened(at(100), stream);
     a.polled(100);
     a.transfer.handle_writable(at(100), stream);
-    let last = Page {
-        tree: Tree::Entries,
-        from: 0,
-        next: 1,
-        last: true,
-        records: Vec::new(),
-        claims: Vec::new(),
-    };
+    let last =
+        Page { tree: Tree::Entries, from: 0, next: 1, last: true, records: Vec::new(), claims: Vec::new() };
     a.message(5_000, stream, 2, Message::Page(last));
     assert_eq!(a.transfer.deadline(), at(15_000).mono);
     a.timeout(14_999);
@@ -391,7 +379,7 @@ fn messages_are_pushed_and_reported_if_they_could_not_be() {
     a.transfer.send(at(0), MemberId(2), mail.clone(), &a.roster);
     let stream = opened(&a.polled(0))[0].0;
     a.transfer.handle_opened(at(1), stream);
-    assert_eq!(frames(a.polled(1)), [mail.clone()]);
+    assert_eq!(frames(a.polled(1)), std::slice::from_ref(&mail));
     let failed = Action::SendFailed { to: MemberId(3), message: mail.clone() };
     a.transfer.send(at(2), MemberId(3), mail.clone(), &a.roster);
     let dead = opened(&a.polled(2))[0].0;

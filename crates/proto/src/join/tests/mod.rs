@@ -589,7 +589,7 @@ fn pages_carry_running_suspicions_and_fit() {
     let p = &mut w.peers[0];
     let claim = |id: MemberId| {
         let accuser = crate::member::Accuser { id: MemberId(1), phi64: 600 };
-        (id.0 % 2 == 0).then(|| Claim {
+        id.0.is_multiple_of(2).then(|| Claim {
             id,
             incarnation: crate::member::Incarnation(0),
             liveness: crate::member::Liveness::Suspect,

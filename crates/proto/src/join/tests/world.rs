@@ -414,7 +414,8 @@ impl World {
                 }
             }
             Message::Record { record: Record::Member(m), .. } => {
-                if self.merge(n, &m) == Merged::New {
+                let news = self.merge(n, &m) == Merged::New;
+                if news {
                     self.flood(n, &m);
                 }
             }
