@@ -61,16 +61,20 @@ fn push(tasks: &mut Vec<Task>, cost: f64, run: impl Fn() -> Vec<Cell> + Send + S
     tasks.push(Task { cost, run: Box::new(run) });
 }
 
-fn count(scale: &Scale, members: usize, count: usize) -> usize {
-    let _ = scale;
-    if members >= 1_000 { count.div_ceil(5) } else { count }
+fn count(members: usize, count: usize) -> usize {
+    match members {
+        0..1_000 => count,
+        1_000 => count.div_ceil(5),
+        _ => 1,
+    }
 }
 
 fn idle(scale: &Scale, members: usize, tasks: &mut Vec<Task>) {
     let seed = scale.seed;
     for (sealed, bytes) in [(true, 132.0), (false, 94.0)] {
-        // Three minutes at least, and five member-hours of small clusters.
-        let hours = (members as f64 * 180.0 / 3_600.0).max(if scale.few { 1.0 } else { 5.0 });
+        // Half a minute at least, and five member-hours of small clusters.
+        let seconds = if members > 1_000 { 30.0 } else { 180.0 };
+        let hours = (members as f64 * seconds / 3_600.0).max(if scale.few { 1.0 } else { 5.0 });
         push(tasks, members as f64 * 200.0, move || {
             let q = measure::quiet(members, Loss::Independent(0.0), hours, sealed, seed);
             let seal = if sealed { "sealed" } else { "unsealed" };
@@ -90,7 +94,7 @@ fn idle(scale: &Scale, members: usize, tasks: &mut Vec<Task>) {
 
 fn crashes(scale: &Scale, members: usize, tasks: &mut Vec<Task>) {
     let seed = scale.seed;
-    let n = count(scale, members, scale.crashes);
+    let n = count(members, scale.crashes);
     let normal = by_size(members, [(5.8, 7.0), (5.8, 6.9), (5.9, 6.8)]);
     let twenty = by_size(members, [Some((5.8, 7.2)), Some((5.8, 7.2)), None]);
     let thirty = by_size(members, [(6.0, 8.0), (6.0, 7.8), (6.4, 7.5)]);
@@ -132,7 +136,7 @@ fn crashes(scale: &Scale, members: usize, tasks: &mut Vec<Task>) {
 
 fn blows(scale: &Scale, members: usize, tasks: &mut Vec<Task>) {
     let seed = scale.seed;
-    let n = count(scale, members, scale.blows);
+    let n = count(members, scale.blows);
     if members > 1_000 {
         return;
     }

@@ -61,23 +61,18 @@ pub struct Quiet {
     pub failures: Vec<String>,
 }
 
-/// `members` joined members and `spare` hosts that are down, on a network that loses nothing yet.
+/// `members` members with full views and `spare` hosts that are down, on a network that loses nothing yet.
 pub fn bed(members: usize, spare: usize, seed: u64, sealed: bool) -> World {
     let mut config = Config::lan();
     if !sealed {
         config.seal_bytes = 8;
     }
     let mut world = World::new(seed, members + spare, config);
-    let gap = Duration::from_secs(2) / members as u32;
-    for host in 0..members {
-        let seeds = if host == 0 { Vec::new() } else { world.usual_seeds(host) };
-        world.start(host, &seeds);
-        world.run(gap);
-    }
-    if world.run_until(FULL_WITHIN, Duration::from_millis(100), World::views_full).is_none() {
-        world.checker.fail(format!("{members} members: views are not full after {FULL_WITHIN:?}"));
-    }
+    world.start_whole(members);
     world.run(Duration::from_secs(15));
+    if !world.views_full() || !world.roots_equal() {
+        world.checker.fail(format!("{members} members did not stay whole"));
+    }
     world
 }
 

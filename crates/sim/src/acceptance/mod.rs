@@ -15,7 +15,7 @@ pub use detector::cells;
 pub struct Scale {
     /// Numbers of members.
     pub sizes: Vec<usize>,
-    /// Crashes per cell; a fifth of it from 1,000 members on.
+    /// Crashes per cell; a fifth of it for 1,000 members, one for more.
     pub crashes: usize,
     /// Deaf, mute and other blows per cell; likewise.
     pub blows: usize,
@@ -49,7 +49,7 @@ impl Scale {
     /// The whole table.
     pub fn whole(seed: u64) -> Scale {
         Scale {
-            sizes: vec![10, 100, 1_000],
+            sizes: vec![10, 100, 1_000, 10_000],
             crashes: 50,
             blows: 50,
             member_hours: 200.0,
@@ -138,19 +138,11 @@ pub fn table(cells: &[Cell]) -> String {
 mod tests {
     use super::*;
 
-    /// At 30 % loss probes and their relays cost 2 % more than section 8 allows (549 B/s of 540 over 100 member-hours): the
-    /// row fails in the table, and this test would fail at 10 % more.
-    const MISSED: &str = "payload B/s, independent loss 30 %";
-
     #[test]
     fn the_detector_holds_what_small_samples_show() {
         let scale = Scale::small(1);
         let cells = run(cells(&scale), 2, |_| {});
-        assert!(cells.iter().all(|c| c.pass || c.what == MISSED), "{}", table(&cells));
+        assert!(cells.iter().all(|c| c.pass), "{}", table(&cells));
         assert!(cells.len() >= 30, "{}", table(&cells));
-        for cell in cells.iter().filter(|c| c.what == MISSED) {
-            let bound = if cell.members == 10 { 450.0 } else { 540.0 };
-            assert!(cell.measured.parse::<f64>().is_ok_and(|b| b <= bound * 1.1), "{cell:?}");
-        }
     }
 }

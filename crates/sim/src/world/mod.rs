@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use hearsay_proto::member::{Generation, Tags};
+use hearsay_proto::member::{Generation, Member, Tags};
 use hearsay_proto::output::StreamId;
 use hearsay_proto::rng::Rng;
 use hearsay_proto::time::{Mono, Now, Wall};
@@ -186,7 +186,23 @@ impl World {
 
     /// As [`World::start`], with tags.
     pub fn start_with(&mut self, host: usize, seeds: &[usize], tags: Tags) {
-        let now = self.clock(host);
+        let Some(mut gossip) = self.process(host, tags) else { return };
+        gossip.join(self.clock(host), self.resolved(seeds));
+        self.put(host, gossip, seeds);
+    }
+
+    /// Starts the first `members` hosts as a cluster that has been whole for long: views are full, records shared.
+    pub fn start_whole(&mut self, members: usize) {
+        let started: Vec<Gossip> = (0..members).filter_map(|h| self.process(h, Tags::new())).collect();
+        let all: Vec<Member> = started.iter().filter_map(Gossip::me).collect();
+        for (host, mut gossip) in started.into_iter().enumerate() {
+            gossip.adopt(self.clock(host), &all);
+            self.put(host, gossip, &[]);
+        }
+    }
+
+    /// A new process of a host, which has not yet been told anything.
+    fn process(&mut self, host: usize, tags: Tags) -> Option<Gossip> {
         let runs = self.hosts[host].runs + 1;
         let mut rng = Rng::from_number(self.seed ^ (host as u64) << 20 ^ runs << 52 ^ 0x0067_6f73);
         let mut seed = [0u8; 32];
@@ -197,15 +213,18 @@ impl World {
             address: self.address(host),
             tags,
         };
-        let mut gossip = match Gossip::new(self.config.clone(), identity, seed, now) {
-            Ok(gossip) => gossip,
+        match Gossip::new(self.config.clone(), identity, seed, self.clock(host)) {
+            Ok(gossip) => Some(gossip),
             Err(error) => {
                 self.checker.fail(format!("start of {host} refused: {error}"));
-                return;
+                None
             }
-        };
-        gossip.join(now, self.resolved(seeds));
+        }
+    }
+
+    fn put(&mut self, host: usize, gossip: Gossip, seeds: &[usize]) {
         let h = &mut self.hosts[host];
+        let runs = h.runs + 1;
         h.clear();
         h.runs = runs;
         h.seeds = seeds.to_vec();
