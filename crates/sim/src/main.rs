@@ -13,7 +13,7 @@ const USAGE: &str = "hearsay-sim <command> [options]
   join | rumor | crash | partition-heal | replay    one scenario, for --seeds seeds from --seed on
   swarm               --seeds seeds from --seed on; a failure is printed with seed, command and its shrunk schedule
                       [--bound S: whole within S seconds after the last fault instead of 120]
-  swarm --case FILE   runs a schedule printed by a failure
+  swarm --case FILE   runs a schedule printed by a failure [--watch HOST prints its datagrams]
   acceptance detector [--small] [--members N]       the detector rows of the acceptance table
   baseline crash | split                            SWIM + Lifeguard in the same network [--crashes N --hours H --no-tcp]
   traffic             payload by kind of message without faults but loss, over --hours member-hours
@@ -33,6 +33,7 @@ struct Arguments {
     json: bool,
     case: Option<String>,
     bound: std::time::Duration,
+    watch: Option<usize>,
 }
 
 fn arguments() -> Result<Arguments, String> {
@@ -50,6 +51,7 @@ fn arguments() -> Result<Arguments, String> {
         json: false,
         case: None,
         bound: swarm::WHOLE_WITHIN,
+        watch: None,
     };
     while let Some(flag) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{flag} needs a value"));
@@ -69,6 +71,7 @@ fn arguments() -> Result<Arguments, String> {
             "--threads" => a.threads = number(value()?)? as usize,
             "--case" => a.case = Some(value()?),
             "--bound" => a.bound = std::time::Duration::from_secs_f64(number(value()?)?),
+            "--watch" => a.watch = Some(number(value()?)? as usize),
             "--no-tcp" => a.tcp = false,
             "--small" => a.small = true,
             "--wan" => a.settings.wan = true,
@@ -121,6 +124,9 @@ fn swarm(a: &Arguments) -> Result<bool, String> {
     if let Some(path) = &a.case {
         let text = std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?;
         let case: Case = serde_json::from_str(&text).map_err(|e| format!("{path}: {e}"))?;
+        if let Some(host) = a.watch {
+            case.watch(host);
+        }
         let result = case.run_within(a.bound);
         println!("{result:?}");
         return Ok(result.is_ok());

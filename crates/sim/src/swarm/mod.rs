@@ -81,9 +81,37 @@ impl Case {
         config
     }
 
+    /// Prints every datagram sent by or to a host, and what its user was told, up to the bound of [`Case::run`].
+    pub fn watch(&self, host: usize) {
+        let mut world = World::new(self.seed, self.members, self.config());
+        let address = world.address(host);
+        world.tap = Some(Box::new(move |at, from, to, plain| {
+            if from == host || to == address {
+                let limits = hearsay_proto::wire::Limits { value_bytes_max: 1 << 20 };
+                let decoded =
+                    hearsay_proto::wire::decode(plain, &limits, hearsay_proto::wire::Framing::Datagram);
+                println!("{at:?} {from} -> {to}: {:?}", decoded.map(|d| d.messages));
+            }
+        }));
+        let mut world = self.play_in(world);
+        world.run_until(WHOLE_WITHIN, Duration::from_millis(200), |w| w.views_full() && w.roots_equal());
+        for told in world.log.iter().filter(|t| t.host as usize == host || t.subject as usize == host) {
+            println!(
+                "{:?} host {} was told: {:?} {}",
+                told.at,
+                told.host,
+                told.news,
+                World::name(told.subject as usize)
+            );
+        }
+    }
+
     /// The world of this case after its faults, calm again, with no process of a member that left.
     fn play(&self) -> World {
-        let mut world = World::new(self.seed, self.members, self.config());
+        self.play_in(World::new(self.seed, self.members, self.config()))
+    }
+
+    fn play_in(&self, mut world: World) -> World {
         for host in 0..self.members {
             let seeds = world.usual_seeds(host);
             world.start(host, &seeds);
