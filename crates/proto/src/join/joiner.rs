@@ -21,6 +21,8 @@ const ALONE_GAP: Duration = Duration::from_millis(500);
 const PING_AFTER: Duration = Duration::from_millis(100);
 /// A cookie is used again for this long.
 const COOKIE_FOR: Duration = Duration::from_secs(60);
+/// How often a CHALLENGE ends the back-off of a founder that is alone: more means an address that nobody reaches.
+const EAGER: u32 = 8;
 /// HELLOs under way.
 const PENDING_MAX: usize = 64;
 /// CHALLENGEs answered per HELLO.
@@ -71,6 +73,7 @@ impl Join {
         self.found_at = self.end_at;
         self.knock_at = now;
         self.knock_gap = ALONE_GAP;
+        self.eager = EAGER;
     }
 
     fn found(&mut self) {
@@ -199,6 +202,13 @@ impl Join {
         let now = now.mono;
         if self.phase == Phase::Hello {
             self.found_at = self.found_at.max(self.hello_since + self.join_timeout * PATIENCE);
+        }
+        let alone = self.phase == Phase::Founder && roster.living() == 1;
+        if alone && self.eager > 0 && self.knock_at > now + ALONE_GAP {
+            // A seed is there: the back-off of a founder that is alone begins anew.
+            self.eager -= 1;
+            self.knock_gap = ALONE_GAP;
+            self.knock_at = now + ALONE_GAP;
         }
         if let Some(p) = self.pending.get_mut(&from).filter(|p| now.since(p.at) < PENDING_FOR) {
             if p.answers < ANSWERS_MAX {

@@ -255,6 +255,7 @@ pub struct Join {
     end_due: bool,
     knock_at: Mono,
     knock_gap: Duration,
+    eager: u32,
     /// A PING that follows a HELLO to a silent seed.
     ping: Option<(Mono, SocketAddr)>,
     pull: Option<Pull>,
@@ -288,6 +289,7 @@ impl Join {
             end_due: false,
             knock_at: Mono::FAR,
             knock_gap: Duration::ZERO,
+            eager: 0,
             ping: None,
             pull: None,
             peers: Vec::new(),

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::rng::Rng;
+use crate::time::Wall;
 
 const START_MS: u64 = 1_700_000_000_000;
 const ME: MemberId = MemberId(1);
@@ -310,62 +311,4 @@ fn the_heap_is_sixty_bytes_a_key() {
     println!("{over:.1} B a key beside {} B stored, at {n} keys", s.bytes() / n);
     assert_eq!(s.len(), n);
     assert!(over <= 60.0, "{over}");
-}
-
-#[test]
-fn debug_million() {
-    let rss = || {
-        let t = std::fs::read_to_string("/proc/self/statm").unwrap();
-        t.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-    };
-    let mut s = store();
-    let mut rng = Rng::from_number(1);
-    let n = 1_000_000;
-    let before = rss();
-    let t = std::fs::metadata("/proc/self").map(|_| ()).is_ok();
-    assert!(t);
-    #[allow(clippy::disallowed_methods)]
-    let began = std::time::Instant::now();
-    for _ in 0..n {
-        let key = format!("{:016x}", rng.u64()).into_bytes();
-        s.merge(
-            at(100_000),
-            &entry(&key, 0, "0123456789012345678901234567890123456789012345678901234567890123"),
-        );
-    }
-    println!("insert {:?} each", began.elapsed() / n as u32);
-    println!(
-        "rss {} heap {} stored {} per key",
-        (rss() - before - s.bytes()) as f64 / n as f64,
-        (s.heap_bytes() - s.bytes()) as f64 / n as f64,
-        s.bytes() / n
-    );
-    #[allow(clippy::disallowed_methods)]
-    let began = std::time::Instant::now();
-    let all = s.page(0, usize::MAX).entries;
-    println!("page all {:?} each", began.elapsed() / n as u32);
-    #[allow(clippy::disallowed_methods)]
-    let began = std::time::Instant::now();
-    for e in all.iter().take(100_000) {
-        s.set(at(200_000), &e.key, e.value.clone(), None, ME).unwrap();
-    }
-    println!("update {:?} each", began.elapsed() / 100_000);
-    #[allow(clippy::disallowed_methods)]
-    let began = std::time::Instant::now();
-    for e in all.iter().take(100_000) {
-        assert!(s.get(at(200_000), &e.key).is_some());
-    }
-    println!("get {:?} each", began.elapsed() / 100_000);
-    #[allow(clippy::disallowed_methods)]
-    let began = std::time::Instant::now();
-    for i in 0..100_000u32 {
-        s.knows(RumorId { bucket: i as u16, tag: i });
-    }
-    println!("knows {:?} each", began.elapsed() / 100_000);
-    #[allow(clippy::disallowed_methods)]
-    let began = std::time::Instant::now();
-    for _ in 0..100 {
-        s.view(at(205_000), at(202_000).wall.second());
-    }
-    println!("view settled {:?} each", began.elapsed() / 100);
 }
