@@ -14,7 +14,7 @@ const USAGE: &str = "hearsay-sim <command> [options]
   swarm               --seeds seeds from --seed on; a failure is printed with seed, command and its shrunk schedule
                       [--bound S: whole within S seconds after the last fault instead of 120]
   swarm --case FILE   runs a schedule printed by a failure [--watch HOST prints its datagrams]
-  acceptance detector [--small] [--members N]       the detector rows of the acceptance table
+  acceptance detector [--small] [--members N] [--only idle|crash|blow|loss|split|stall]   the detector rows of the table
   baseline crash | split                            SWIM + Lifeguard in the same network [--crashes N --hours H --no-tcp]
   traffic             payload by kind of message without faults but loss, over --hours member-hours
   phi-paper           the experiment of the phi paper
@@ -34,6 +34,7 @@ struct Arguments {
     case: Option<String>,
     bound: std::time::Duration,
     watch: Option<usize>,
+    only: Option<String>,
 }
 
 fn arguments() -> Result<Arguments, String> {
@@ -52,6 +53,7 @@ fn arguments() -> Result<Arguments, String> {
         case: None,
         bound: swarm::WHOLE_WITHIN,
         watch: None,
+        only: None,
     };
     while let Some(flag) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{flag} needs a value"));
@@ -71,6 +73,7 @@ fn arguments() -> Result<Arguments, String> {
             "--threads" => a.threads = number(value()?)? as usize,
             "--case" => a.case = Some(value()?),
             "--bound" => a.bound = std::time::Duration::from_secs_f64(number(value()?)?),
+            "--only" => a.only = Some(value()?),
             "--watch" => a.watch = Some(number(value()?)? as usize),
             "--no-tcp" => a.tcp = false,
             "--small" => a.small = true,
@@ -167,7 +170,8 @@ fn detector_table(a: &Arguments) -> bool {
     if let Some(members) = a.members {
         scale.sizes = vec![members];
     }
-    let tasks = acceptance::cells(&scale);
+    let mut tasks = acceptance::cells(&scale);
+    tasks.retain(|t| a.only.as_ref().is_none_or(|only| t.name == only));
     let cells = acceptance::run(tasks, a.threads, |c| {
         eprintln!("{} n={}: {} ({})", c.what, c.members, c.measured, if c.pass { "pass" } else { "FAIL" });
     });

@@ -57,8 +57,13 @@ pub fn cells(scale: &Scale) -> Vec<Task> {
     tasks
 }
 
-fn push(tasks: &mut Vec<Task>, cost: f64, run: impl Fn() -> Vec<Cell> + Send + Sync + 'static) {
-    tasks.push(Task { cost, run: Box::new(run) });
+fn push(
+    tasks: &mut Vec<Task>,
+    name: &'static str,
+    cost: f64,
+    run: impl Fn() -> Vec<Cell> + Send + Sync + 'static,
+) {
+    tasks.push(Task { name, cost, run: Box::new(run) });
 }
 
 fn count(members: usize, count: usize) -> usize {
@@ -75,7 +80,7 @@ fn idle(scale: &Scale, members: usize, tasks: &mut Vec<Task>) {
         // Half a minute at least, and five member-hours of small clusters.
         let seconds = if members > 1_000 { 30.0 } else { 180.0 };
         let hours = (members as f64 * seconds / 3_600.0).max(if scale.few { 1.0 } else { 5.0 });
-        push(tasks, members as f64 * 200.0, move || {
+        push(tasks, "idle", members as f64 * 200.0, move || {
             let q = measure::quiet(members, Loss::Independent(0.0), hours, sealed, seed);
             let seal = if sealed { "sealed" } else { "unsealed" };
             let c = cell(
@@ -104,7 +109,7 @@ fn crashes(scale: &Scale, members: usize, tasks: &mut Vec<Task>) {
         if members > 1_000 && loss > 0.0 || scale.few && loss == 0.2 {
             continue;
         }
-        push(tasks, members as f64 * n as f64 * 30.0, move || {
+        push(tasks, "crash", members as f64 * n as f64 * 30.0, move || {
             let s = measure::series(Blow::Crash, members, loss, n, seed);
             let exposure = format!("{n} crashes");
             let percent = loss * 100.0;
@@ -146,7 +151,7 @@ fn blows(scale: &Scale, members: usize, tasks: &mut Vec<Task>) {
         ("mute member", Blow::Mute, by_size(members, [7.0, 7.0, 8.0])),
         ("crash < 1 s after join", Blow::CrashYoung, 8.5),
     ] {
-        push(tasks, members as f64 * n as f64 * 40.0, move || {
+        push(tasks, "blow", members as f64 * n as f64 * 40.0, move || {
             let s = measure::series(blow, members, 0.0, n, seed);
             let c = cell(
                 format!("{what}, last member s, p99"),
@@ -211,7 +216,7 @@ fn lossy(scale: &Scale, members: usize, tasks: &mut Vec<Task>) {
 fn quiet(scale: &Scale, members: usize, name: String, loss: Loss, bounds: Bounds, tasks: &mut Vec<Task>) {
     let seed = scale.seed;
     let hours = if members >= 1_000 { scale.member_hours / 4.0 } else { scale.member_hours };
-    push(tasks, hours * 7_200.0, move || {
+    push(tasks, "loss", hours * 7_200.0, move || {
         let q: Quiet = measure::quiet(members, loss, hours, true, seed);
         let exposure = format!("{hours:.0} member-hours");
         let mut cells = Vec::new();
@@ -257,7 +262,7 @@ fn stalled(scale: &Scale, tasks: &mut Vec<Task>) {
                 if scale.few && (at_once != 16 || ![4_000, 30_000].contains(&ms)) {
                     continue;
                 }
-                push(tasks, rounds as f64 * 128.0 * 120.0, move || {
+                push(tasks, "stall", rounds as f64 * 128.0 * 120.0, move || {
                     let time = Duration::from_millis(ms);
                     let s = measure::stalls(kind, at_once, time, rounds, seed);
                     let bound = ms <= 4_000;
@@ -285,7 +290,7 @@ fn split(scale: &Scale, members: usize, tasks: &mut Vec<Task>) {
         if loss > 0.0 && (members != 100 || scale.few) {
             continue;
         }
-        push(tasks, members as f64 * splits as f64 * 150.0, move || {
+        push(tasks, "split", members as f64 * splits as f64 * 150.0, move || {
             let runs: Vec<_> = (0..splits as u64)
                 .map(|i| {
                     let settings = Settings { loss, ..Settings::lan(members, seed + i) };

@@ -36,7 +36,7 @@ impl Scale {
     pub fn small(seed: u64) -> Scale {
         Scale {
             sizes: vec![10, 100],
-            crashes: 10,
+            crashes: 30,
             blows: 5,
             member_hours: 10.0,
             stall_rounds: 1,
@@ -50,8 +50,8 @@ impl Scale {
     pub fn whole(seed: u64) -> Scale {
         Scale {
             sizes: vec![10, 100, 1_000, 10_000],
-            crashes: 50,
-            blows: 50,
+            crashes: 200,
+            blows: 100,
             member_hours: 200.0,
             stall_rounds: 12,
             splits: 3,
@@ -82,6 +82,8 @@ pub struct Cell {
 
 /// A piece of work that yields cells.
 pub struct Task {
+    /// What it measures, in a word: idle, crash, blow, loss, split, stall.
+    pub name: &'static str,
     /// Rough cost, to start the dearest first.
     pub cost: f64,
     /// The work.
