@@ -5,6 +5,7 @@
 //! elements, kept up to date; its levels are built when a session asks (at most 16,384 hashes).
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -214,6 +215,13 @@ impl Roster {
     /// Was this id replaced by a newer run of its name? Then that run's record.
     pub fn successor(&self, id: MemberId) -> Option<Member> {
         self.retired.get(&id).map(|&s| self.member(s))
+    }
+
+    /// Does the record of any member but mine name this address? Looks at all of them.
+    pub fn is_at(&self, address: SocketAddr) -> bool {
+        self.slots.iter().any(|s| {
+            s.profile.address == address && s.profile.id != self.me && s.profile.id != MemberId::NONE
+        })
     }
 
     /// Living members (alive or suspect), self included.

@@ -78,6 +78,16 @@ impl Gossip {
                     | Message::Diff { .. }
             )
         });
+        let repairs = session
+            || decoded.messages.iter().any(|m| {
+                matches!(
+                    m,
+                    Message::Walk { .. } | Message::List { .. } | Message::Record { hop: HOP_COLD, .. }
+                )
+            });
+        if repairs {
+            self.sync.count_received(plain.len());
+        }
         let from = From { id: sender, address: from, session };
         // A DIFF ends what the rest of its datagram reports.
         let (last, first): (Vec<Message>, Vec<Message>) =
@@ -386,6 +396,9 @@ impl Gossip {
         if large {
             for &id in &unknown {
                 self.transfer.handle_announced(now, from, id, &self.roster);
+            }
+            if repair {
+                self.sync.handle_large(now, from, ids);
             }
         } else if repair {
             let (store, roster) = (&self.store, &self.roster);

@@ -11,6 +11,7 @@ use crate::replica::{Replica, Replicas};
 use crate::roster::{Merged, Roster};
 use crate::rumors::Put;
 use crate::store::{MergedEntry, Store};
+use crate::sync::Arrived;
 use crate::sync::members::MemberIndex;
 use crate::time::{Now, Second};
 
@@ -61,17 +62,16 @@ impl Gossip {
         }
     }
 
-    /// Ends whatever waited for this record; true if it is to be announced because a session brought it (`S5`).
-    fn arrived(&mut self, now: Now, id: RumorId, news: bool) -> bool {
+    /// Ends whatever waited for this record; what it was to anti-entropy (`S5`).
+    fn arrived(&mut self, now: Now, id: RumorId, news: bool) -> Arrived {
         self.rumors.handle_arrived(now, id);
         self.transfer.handle_arrived(now, id, &self.roster);
-        let arrived = self.sync.handle_arrived(now, id, news);
         if news {
             self.hall.records_new += 1;
         } else {
             self.hall.records_known += 1;
         }
-        arrived.hot
+        self.sync.handle_arrived(now, id, news)
     }
 
     /// Merges a member record by section 2.1.
@@ -142,21 +142,25 @@ impl Gossip {
         let rumor = self.roster.hasher().entry_rumor(entry);
         let merged = self.store.merge(now, entry);
         let news = matches!(merged, MergedEntry::Accepted { .. });
-        let hot = self.arrived(now, rumor, news);
+        let arrived = self.arrived(now, rumor, news);
         match merged {
             MergedEntry::Accepted { entry, before } => {
                 let had = before.is_some_and(|b| b.live);
                 self.tell_change(&entry, had);
                 let hop = match source {
                     Source::Rumor(hop) => Some(hop.saturating_add(1)),
-                    Source::Quiet if hot => Some(crate::wire::HOP_COLD),
+                    Source::Quiet if arrived.hot => Some(crate::wire::HOP_COLD),
                     Source::Quiet => None,
                 };
                 if let Some(hop) = hop {
                     self.rumors.put_entry(now, entry, rumor, hop, false, &mut self.rng);
                 }
             }
-            MergedEntry::Stale { newer } => self.sync.handle_stale(now, from, newer),
+            MergedEntry::Stale { newer } => {
+                if arrived.wanted {
+                    self.sync.handle_stale(now, from, newer);
+                }
+            }
             MergedEntry::Known => {
                 if matches!(source, Source::Rumor(_)) {
                     self.rumors.handle_known_record(from, rumor);

@@ -225,6 +225,12 @@ impl Join {
             self.answer_challenge(now, address, address, Why::Readmit, cookie, roster);
             return;
         }
+        // A new process at the address of a member I know: what I had sent was for its predecessor.
+        if now.since(self.stranger_answered) >= super::STRANGER_GAP && roster.is_at(from) {
+            self.stranger_answered = now;
+            self.answer_challenge(now, from, from, Why::Readmit, cookie, roster);
+            return;
+        }
         // A seed that answers from another address than I wrote to: one such per HELLO.
         let recent =
             |p: &&mut Pending| p.why == Why::Seed && p.answers == 0 && now.since(p.at) < self.join_timeout;

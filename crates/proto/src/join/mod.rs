@@ -205,6 +205,8 @@ pub struct JoinMetrics {
 
 /// Bytes of a CHALLENGE message.
 const CHALLENGE_BYTES: usize = 11;
+/// Least time between two HELLOs to new processes at the addresses of known members.
+const STRANGER_GAP: Duration = Duration::from_millis(100);
 /// A HELLO can be answered for this long.
 const PENDING_FOR: Duration = Duration::from_secs(10);
 
@@ -254,6 +256,8 @@ pub struct Join {
     end_at: Mono,
     end_due: bool,
     knock_at: Mono,
+    /// When a CHALLENGE from a new process at a known address was answered last.
+    stranger_answered: Mono,
     knock_gap: Duration,
     eager: u32,
     /// A PING that follows a HELLO to a silent seed.
@@ -288,6 +292,7 @@ impl Join {
             end_at: Mono::FAR,
             end_due: false,
             knock_at: Mono::FAR,
+            stranger_answered: Mono(0),
             knock_gap: Duration::ZERO,
             eager: 0,
             ping: None,

@@ -74,6 +74,8 @@ impl Seeds {
 
     /// Replaces the list. Returns unresolved seeds to report, and whether there is an address that was not there before.
     pub(super) fn replace(&mut self, now: Mono, seeds: Vec<Seed>) -> (Vec<Failure>, bool) {
+        // I may live elsewhere by now; one datagram of my own teaches it again.
+        self.own.clear();
         let old: Vec<Host> = std::mem::take(&mut self.hosts);
         let mut old_targets: BTreeMap<SocketAddr, Target> = BTreeMap::new();
         let mut tried: BTreeMap<String, Mono> = BTreeMap::new();
