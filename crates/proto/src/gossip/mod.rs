@@ -7,6 +7,7 @@
 //! - `actions.rs` does what parts ask for
 //! - `outbound.rs` packs messages into datagrams and frames within the budget
 //! - `commands.rs` what users ask and read
+//! - `talk.rs` broadcasts, queries, mail and confirmations
 
 mod actions;
 mod claims;
@@ -15,6 +16,7 @@ mod heal;
 mod inbound;
 mod outbound;
 mod records;
+mod talk;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -22,6 +24,7 @@ use std::sync::Arc;
 
 use crate::budget::Budget;
 use crate::config::Config;
+use crate::confirm::Confirm;
 pub use crate::config::Seed;
 use crate::detector::Detector;
 use crate::join::Join;
@@ -29,7 +32,7 @@ use crate::member::{
     Generation, Incarnation, Liveness, Member, MemberId, NAME_BYTES_MAX, Profile, TAGS_BYTES_MAX, Tags,
     tags_bytes,
 };
-use crate::metrics::{DetectorMetrics, RumorMetrics, SyncMetrics, Traffic};
+use crate::metrics::{DetectorMetrics, RumorMetrics, SyncMetrics, TalkMetrics, Traffic};
 use crate::output::{CallError, Event, Output, StreamId};
 use crate::record::RecordHasher;
 use crate::rng::Rng;
@@ -38,6 +41,7 @@ use crate::rumors::Rumors;
 use crate::store::Store;
 use crate::sync::Sync;
 use crate::sync::members::MemberIndex;
+use crate::talk::Talk;
 use crate::time::{Mono, Now, Second};
 use crate::transfer::Transfer;
 use crate::wire::{self, Roots};
@@ -102,6 +106,8 @@ pub struct Gossip {
     index: MemberIndex,
     join: Join,
     transfer: Transfer,
+    talk: Talk,
+    confirm: Confirm,
     budget: Budget,
     outbox: Outbox,
     ready: VecDeque<Ready>,
@@ -171,6 +177,8 @@ impl Gossip {
             index: MemberIndex::new(),
             join: Join::new(&config, now, &mut rng),
             transfer: Transfer::new(&config, now),
+            talk: Talk::new(&config, now),
+            confirm: Confirm::new(now),
             budget: Budget::new(config.bytes_per_second_max, now.mono),
             outbox: Outbox::default(),
             ready: VecDeque::new(),
@@ -212,6 +220,12 @@ impl Gossip {
         if self.transfer.deadline() <= now.mono {
             self.transfer.handle_timeout(now, roster);
         }
+        if self.talk.deadline() <= now.mono {
+            self.talk_timeout(now);
+        }
+        if self.confirm.deadline() <= now.mono {
+            self.confirm.handle_timeout(now, &self.roster, &mut self.rng);
+        }
         if self.rumors.deadline() <= now.mono {
             self.rumors.set_rtt(self.detector.rtt_max_recent(now));
             self.rumors.handle_timeout(now, &self.roster, &mut self.rng);
@@ -252,6 +266,8 @@ impl Gossip {
             self.detector.deadline(),
             self.join.deadline(),
             self.transfer.deadline(),
+            self.talk.deadline(),
+            self.confirm.deadline(),
             self.rumors.deadline(),
             self.sync.deadline(),
             self.store.deadline(),
@@ -332,6 +348,11 @@ impl Gossip {
             records_known: self.hall.records_known,
             ..self.rumors.metrics()
         }
+    }
+
+    fn talk_metrics(&self) -> TalkMetrics {
+        let [polls_sent, seen_received] = self.confirm.counts();
+        TalkMetrics { polls_sent, seen_received, ..self.talk.metrics() }
     }
 
     fn sync_metrics(&self) -> SyncMetrics {
