@@ -24,8 +24,8 @@ use std::sync::Arc;
 
 use crate::budget::Budget;
 use crate::config::Config;
-use crate::confirm::Confirm;
 pub use crate::config::Seed;
+use crate::confirm::Confirm;
 use crate::detector::Detector;
 use crate::join::Join;
 use crate::member::{

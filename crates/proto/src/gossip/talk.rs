@@ -112,8 +112,7 @@ impl Gossip {
     ) -> Result<u32, CallError> {
         self.check_talk(topic, payload)?;
         check_tags(filter)?;
-        let (number, key, value) =
-            self.talk.compose_query(&self.roster, topic, payload, filter, timeout)?;
+        let (number, key, value) = self.talk.compose_query(&self.roster, topic, payload, filter, timeout)?;
         let entry = self.store.set_reserved(now, &key, Arc::from(value), self.roster.my_id())?;
         self.talk.asked(now, &entry, filter, timeout, &self.roster, &mut self.rng);
         self.put_own(now, entry);
@@ -161,7 +160,15 @@ impl Gossip {
         let mut ids = vec![self.rumor_of(key, asked)];
         ids.extend(newest.filter(|newest| *newest > asked).map(|newest| self.rumor_of(key, newest)));
         let latest = newest.unwrap_or(asked).max(asked);
-        self.confirm.wait(now, Arc::from(key), ids, Goal::Any(members), age(now, latest), timeout, &self.roster)
+        self.confirm.wait(
+            now,
+            Arc::from(key),
+            ids,
+            Goal::Any(members),
+            age(now, latest),
+            timeout,
+            &self.roster,
+        )
     }
 
     /// Waits until all members that live now, self included, hold this broadcast of mine. `Event::Confirmed` with the returned
@@ -181,12 +188,25 @@ impl Gossip {
         let others = self.roster.living_ids().filter(|id| *id != me).collect();
         let key = Talk::broadcast_key(version, number);
         let ids = vec![self.rumor_of(&key, version)];
-        self.confirm.wait(now, Arc::from(key), ids, Goal::All(others), age(now, version), timeout, &self.roster)
+        self.confirm.wait(
+            now,
+            Arc::from(key),
+            ids,
+            Goal::All(others),
+            age(now, version),
+            timeout,
+            &self.roster,
+        )
     }
 
     /// Nobody waits for this confirmation any more.
     pub fn cancel_confirm(&mut self, waiter: u64) {
         self.confirm.cancel(waiter);
+    }
+
+    /// What is under way: mails sent, own queries, queries open here, answers. For tests of bounds and leaks.
+    pub fn talk_counts(&self) -> [usize; 4] {
+        self.talk.counts()
     }
 
     fn rumor_of(&self, key: &[u8], version: Version) -> RumorId {
@@ -211,7 +231,14 @@ impl Gossip {
         }
     }
 
-    pub(super) fn handle_mail(&mut self, now: Now, from: MemberId, seq: u32, topic: &str, payload: Arc<[u8]>) {
+    pub(super) fn handle_mail(
+        &mut self,
+        now: Now,
+        from: MemberId,
+        seq: u32,
+        topic: &str,
+        payload: Arc<[u8]>,
+    ) {
         if self.talk.handle_mail(now, from, seq, topic, payload, &self.roster) {
             self.post(from, Message::Done { seq }, Class::Entries);
         }

@@ -187,7 +187,8 @@ impl Broadcasts {
     }
 
     fn skip_gap(&mut self, now: Now, id: MemberId, out: &mut Out<'_>) {
-        if let Some(first) = self.writers.get(&id).and_then(|w| w.waiting.first_key_value()).map(|(n, _)| *n) {
+        if let Some(first) = self.writers.get(&id).and_then(|w| w.waiting.first_key_value()).map(|(n, _)| *n)
+        {
             self.skip_to(now, id, first, out);
             self.advance(now, id, out);
         }
@@ -208,7 +209,8 @@ impl Broadcasts {
         if missing > 0 && !excused {
             out.metrics.broadcasts_skipped += missing;
             let waiting = writer.waiting.values().chain(earlier.values()).flatten().next();
-            let name = waiting.and_then(|entry| format::parse_broadcast(&entry.value)).map(|v| Arc::from(v.name));
+            let name =
+                waiting.and_then(|entry| format::parse_broadcast(&entry.value)).map(|v| Arc::from(v.name));
             out.events.push_back(Event::BroadcastsLagged { from: name, dropped: missing });
         }
     }

@@ -11,9 +11,6 @@ mod queries;
 mod retry;
 mod topics;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,7 +122,13 @@ impl Talk {
     }
 
     /// Key and value of my next broadcast.
-    pub fn compose(&mut self, now: Now, roster: &Roster, topic: &str, payload: &[u8]) -> (u32, Vec<u8>, Vec<u8>) {
+    pub fn compose(
+        &mut self,
+        now: Now,
+        roster: &Roster,
+        topic: &str,
+        payload: &[u8],
+    ) -> (u32, Vec<u8>, Vec<u8>) {
         let (number, first) = self.broadcasts.number(now);
         let key = format::key(Kind::Broadcast, roster.my_id(), number);
         (number, key.to_vec(), format::broadcast(roster.me().name(), topic, first, payload))
@@ -250,7 +253,14 @@ impl Talk {
     }
 
     /// A reserved entry is news. `quiet`: it came with my PULL, so nobody is told.
-    pub fn handle_reserved(&mut self, now: Now, entry: &Arc<Entry>, quiet: bool, roster: &Roster, rng: &mut Rng) {
+    pub fn handle_reserved(
+        &mut self,
+        now: Now,
+        entry: &Arc<Entry>,
+        quiet: bool,
+        roster: &Roster,
+        rng: &mut Rng,
+    ) {
         match format::parse_key(entry) {
             Some((Kind::Broadcast, number)) => {
                 let mine = roster.me().profile.generation;
@@ -266,7 +276,8 @@ impl Talk {
     }
 
     fn handle_query(&mut self, now: Now, entry: &Arc<Entry>, roster: &Roster, rng: &mut Rng) {
-        let Some(((_, number), query)) = format::parse_key(entry).zip(format::parse_query(&entry.value)) else {
+        let Some(((_, number), query)) = format::parse_key(entry).zip(format::parse_query(&entry.value))
+        else {
             self.metrics.malformed += 1;
             return;
         };

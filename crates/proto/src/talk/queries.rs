@@ -97,7 +97,13 @@ impl Queries {
     }
 
     /// My query is on its way to these.
-    pub fn ask(&mut self, now: Now, waiting: BTreeMap<MemberId, Arc<str>>, timeout: Duration, out: &mut Out<'_>) {
+    pub fn ask(
+        &mut self,
+        now: Now,
+        waiting: BTreeMap<MemberId, Arc<str>>,
+        timeout: Duration,
+        out: &mut Out<'_>,
+    ) {
         let number = self.number();
         self.next = self.next.wrapping_add(1);
         let until = now.mono + timeout;
@@ -159,7 +165,14 @@ impl Queries {
     }
 
     /// A query whose filter matches me.
-    pub fn handle_query(&mut self, now: Now, received: Received<'_>, living: usize, rng: &mut Rng, out: &mut Out<'_>) {
+    pub fn handle_query(
+        &mut self,
+        now: Now,
+        received: Received<'_>,
+        living: usize,
+        rng: &mut Rng,
+        out: &mut Out<'_>,
+    ) {
         out.metrics.queries_received += 1;
         let key = (received.from, received.number);
         let until = now.mono + received.left;

@@ -66,7 +66,14 @@ impl<K: Ord + Copy> Retries<K> {
     }
 
     /// From `at` on, until `until`, to `to`.
-    pub fn insert(&mut self, key: K, to: MemberId, message: Message, at: Mono, until: Mono) -> Result<(), Full> {
+    pub fn insert(
+        &mut self,
+        key: K,
+        to: MemberId,
+        message: Message,
+        at: Mono,
+        until: Mono,
+    ) -> Result<(), Full> {
         let bytes = message_bytes(&message);
         if self.items.len() >= UNDER_WAY_MAX || self.bytes + bytes > BYTES_MAX {
             return Err(Full);
