@@ -185,10 +185,11 @@ fn only_ts_native_knows_the_binding() {
 }
 
 /// TypeScript modules, lowest first.
-const TS_LEVELS: [&[&str]; 6] = [
+const TS_LEVELS: [&[&str]; 7] = [
     &["types", "errors"],
     &["native", "packed"],
-    &["options", "events", "codec", "blocked"],
+    &["options", "events", "blocked"],
+    &["codec"],
     &["phi", "merkle", "ring", "state", "talk"],
     &["cluster"],
     &["testing", "index"],
