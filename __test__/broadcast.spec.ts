@@ -70,7 +70,8 @@ test('reached counts those that hold it, and never rejects for slowness', async 
   t.true(performance.now() - began >= 690)
   tc.heal()
   t.deepEqual(await sent.reached({ timeoutMs: 15_000 }), { members: 3, of: 3 })
-  t.deepEqual(await (await Cluster.start()).broadcast('t', 1).reached(), { members: 1, of: 1 })
+  await using alone = await Cluster.start()
+  t.deepEqual(await alone.broadcast('t', 1).reached(), { members: 1, of: 1 })
 })
 
 test('who was cut off gets them after the heal', async (t) => {

@@ -612,9 +612,9 @@ impl Bench {
             Roster::new(hasher, me, 1, 100, secs(60))
         };
         let config = Config::lan();
-        let mut talk = Talk::new(&config, now);
+        let mut talk = Talk::new(&config);
         talk.subscribe("t").unwrap();
-        let sender = Talk::new(&config, now);
+        let sender = Talk::new(&config);
         Bench { talk, sender, me: roster(1), from: roster(2), rng: Rng::from_number(1), now, sent: 0 }
     }
 
@@ -696,6 +696,15 @@ fn what_a_pull_brought_fills_gaps_in_silence() {
     assert_eq!(b.give(&e[1], true), NOTHING);
     assert_eq!(b.give(&e[0], true), ["2"]);
     assert_eq!(b.give(&e[3], false), ["3"]);
+}
+
+#[test]
+fn a_newcomer_is_told_of_what_never_came() {
+    let mut b = Bench::new();
+    let e: Vec<_> = (0..3).map(|_| b.entry()).collect();
+    assert_eq!(b.give(&e[2], false), NOTHING);
+    b.pass(secs(5));
+    assert_eq!(b.timeout(false), ["lagged 2", "2"]);
 }
 
 #[test]

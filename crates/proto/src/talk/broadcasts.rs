@@ -16,7 +16,7 @@ pub const GAP: Duration = Duration::from_secs(5);
 /// Senders remembered; the one heard longest ago goes.
 const WRITERS_MAX: usize = 16_384;
 /// Broadcasts that wait for an earlier one, of all senders together; beyond it the gap in question is skipped at once.
-const WAITING_MAX: usize = 4_096;
+const WAITING_MAX: usize = 65_536;
 /// Missing numbers looked up when a gap's time is over.
 const MISSING_LOOKED_UP: usize = 64;
 
@@ -27,14 +27,11 @@ struct Writer {
     waiting: BTreeMap<u32, Option<Arc<Entry>>>,
     /// When the gap before the first of these is skipped, and which number it began with.
     gap: Option<(Mono, u32)>,
-    /// Nothing was delivered yet, and its run began before mine: what is missing may have been sent before I came.
-    early: bool,
     heard: Mono,
 }
 
 /// Own and received broadcasts.
 pub struct Broadcasts {
-    born: Mono,
     retention: Duration,
     next: u32,
     /// First own number of each second whose broadcasts are still retained.
@@ -66,9 +63,8 @@ impl Out<'_> {
 }
 
 impl Broadcasts {
-    pub fn new(now: Now, retention: Duration) -> Broadcasts {
+    pub fn new(retention: Duration) -> Broadcasts {
         Broadcasts {
-            born: now.mono,
             retention,
             next: 0,
             sent: VecDeque::new(),
@@ -105,17 +101,8 @@ impl Broadcasts {
         out.deliver(entry);
     }
 
-    /// A broadcast of another member is news. `quiet`: it came with my PULL, so it is not delivered. `older`: its sender's run
-    /// began before mine.
-    pub fn handle_entry(
-        &mut self,
-        now: Now,
-        number: u32,
-        entry: &Arc<Entry>,
-        quiet: bool,
-        older: bool,
-        mut out: Out<'_>,
-    ) {
+    /// A broadcast of another member is news. `quiet`: it came with my PULL, so it is not delivered.
+    pub fn handle_entry(&mut self, now: Now, number: u32, entry: &Arc<Entry>, quiet: bool, mut out: Out<'_>) {
         let Some(value) = format::parse_broadcast(&entry.value).filter(|v| v.first <= number) else {
             out.metrics.malformed += 1;
             return;
@@ -126,7 +113,6 @@ impl Broadcasts {
             next: value.first,
             waiting: BTreeMap::new(),
             gap: None,
-            early: older,
             heard: now.mono,
         });
         writer.heard = now.mono;
@@ -138,7 +124,7 @@ impl Broadcasts {
         }
         if value.first > writer.next {
             // What lies before can no longer come.
-            self.skip_to(now, id, value.first, &mut out);
+            self.skip_to(id, value.first, &mut out);
         }
         self.advance(now, id, &mut out);
         if self.waiting > WAITING_MAX {
@@ -169,7 +155,6 @@ impl Broadcasts {
             self.waiting -= 1;
             writer.next = writer.next.saturating_add(1);
             if let Some(entry) = held {
-                writer.early = false;
                 out.deliver(&entry);
             }
         }
@@ -189,24 +174,23 @@ impl Broadcasts {
     fn skip_gap(&mut self, now: Now, id: MemberId, out: &mut Out<'_>) {
         if let Some(first) = self.writers.get(&id).and_then(|w| w.waiting.first_key_value()).map(|(n, _)| *n)
         {
-            self.skip_to(now, id, first, out);
+            self.skip_to(id, first, out);
             self.advance(now, id, out);
         }
     }
 
     /// Nothing before this number is waited for any more.
-    fn skip_to(&mut self, now: Now, id: MemberId, to: u32, out: &mut Out<'_>) {
+    fn skip_to(&mut self, id: MemberId, to: u32, out: &mut Out<'_>) {
         let Some(writer) = self.writers.get_mut(&id) else { return };
         let later = writer.waiting.split_off(&to);
         let earlier = std::mem::replace(&mut writer.waiting, later);
         self.waiting -= earlier.len();
         let missing = u64::from(to.saturating_sub(writer.next)) - earlier.len() as u64;
-        let excused = writer.early && now.mono.since(self.born) < self.retention;
         writer.next = writer.next.max(to);
         for entry in earlier.values().flatten() {
             out.deliver(entry);
         }
-        if missing > 0 && !excused {
+        if missing > 0 {
             out.metrics.broadcasts_skipped += missing;
             let waiting = writer.waiting.values().chain(earlier.values()).flatten().next();
             let name =

@@ -70,13 +70,13 @@ fn too_many(what: &'static str, max: usize) -> CallError {
 
 impl Talk {
     /// Nothing said yet.
-    pub fn new(config: &Config, now: Now) -> Talk {
+    pub fn new(config: &Config) -> Talk {
         Talk {
             sends: VecDeque::new(),
             events: VecDeque::new(),
             metrics: TalkMetrics::default(),
             subscribed: Topics::default(),
-            broadcasts: Broadcasts::new(now, config.broadcast_retention),
+            broadcasts: Broadcasts::new(config.broadcast_retention),
             queries: Queries::new(),
             mail: Mail::new(),
             room: config.room(),
@@ -263,11 +263,9 @@ impl Talk {
     ) {
         match format::parse_key(entry) {
             Some((Kind::Broadcast, number)) => {
-                let mine = roster.me().profile.generation;
-                let older = roster.profile(entry.version.writer).is_none_or(|p| p.generation < mine);
                 let Talk { subscribed: topics, events, metrics, .. } = self;
                 let out = broadcasts::Out { topics, events, metrics };
-                self.broadcasts.handle_entry(now, number, entry, quiet, older, out);
+                self.broadcasts.handle_entry(now, number, entry, quiet, out);
             }
             Some((Kind::Query, _)) if quiet => {}
             Some((Kind::Query, _)) => self.handle_query(now, entry, roster, rng),
