@@ -302,7 +302,9 @@ fn split(scale: &Scale, members: usize, tasks: &mut Vec<Task>) {
                 runs.iter().map(|r| of(&r.figures).unwrap_or(f64::INFINITY)).fold(0.0, f64::max)
             };
             let (b, v, r) = (slowest(|f| f.buried_s), slowest(|f| f.views_s), slowest(|f| f.roots_s));
-            let (views, roots) = if loss > 0.0 { (10.0, 10.0) } else { healed };
+            // With loss only the roots have a bound.
+            let (buried, views, roots) =
+                if loss > 0.0 { (40.0, 10.0, 10.0) } else { (buried, healed.0, healed.1) };
             let c = cell(
                 format!("split buried; heal: views, roots s, loss {} %", loss * 100.0),
                 members,
