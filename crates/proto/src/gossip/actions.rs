@@ -145,7 +145,7 @@ impl Gossip {
         use transfer::Action;
         match action {
             Action::Open { stream, to } => self.ready.push_back(Ready::Open(stream, to)),
-            Action::SendFrame { stream, message } => self.send_frame(stream, &message),
+            Action::SendFrame { stream, message } => self.send_frame(now, stream, &message),
             Action::Close { stream } => self.ready.push_back(Ready::Close(stream)),
             Action::PullFailed { tree } => {
                 self.join.handle_pull_failed(now, tree);
