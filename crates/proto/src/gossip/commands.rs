@@ -225,7 +225,7 @@ impl Gossip {
                 store_keys: self.store.len() as u64,
                 store_bytes: self.store.bytes() as u64,
                 store_tombstones: self.store.tombstones() as u64,
-                clock_off_ms: self.clock_off_ms(),
+                clock_off_ms: self.clock.off_ms(),
             },
         }
     }

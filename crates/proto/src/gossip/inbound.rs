@@ -9,7 +9,7 @@ use crate::budget::Class;
 use crate::detector::AckMatch;
 use crate::join::{HOP_REFUSED, HelloVerdict, Progress, WelcomeVerdict};
 use crate::member::{Claim, Liveness, Member, MemberId};
-use crate::output::{Event, StreamId};
+use crate::output::StreamId;
 use crate::record::{Record, RumorId, Tree};
 use crate::replica::Known;
 use crate::sync::{self, Comparison, Mine};
@@ -22,13 +22,8 @@ use crate::wire::{
 /// BEATs whose roots are remembered until their ACK; beyond, those older than [`BEATEN_FOR`] go.
 const BEATEN_MAX: usize = 256;
 const BEATEN_FOR: Duration = Duration::from_secs(10);
-/// Own clock's distance from the partners' median that is told, and below which it may be told again (section 2.3).
-const CLOCK_OFF_MS: i64 = 10_000;
-const CLOCK_FINE_MS: i64 = 5_000;
 /// Least time between two CHALLENGEs to a member that sends from another address.
 const MOVED_GAP: Duration = Duration::from_secs(10);
-/// Members whose clocks are compared.
-const DRIFTS_MAX: usize = 64;
 
 /// Who sent a message, and how.
 #[derive(Clone, Copy)]
@@ -324,26 +319,6 @@ impl Gossip {
             }
         }
         self.post(to, Message::Beat(Beat { seq, clock, settle_secs, once, deaf, roots }), Class::Detector);
-    }
-
-    fn note_drift(&mut self, now: Now, from: MemberId, beat: &Beat) {
-        if !beat.once && (self.drifts.len() < DRIFTS_MAX || self.drifts.contains_key(&from)) {
-            self.drifts.insert(from, now.wall.0 as i64 - beat.clock.wall().0 as i64);
-        }
-        let off = self.clock_off_ms();
-        if off.abs() > CLOCK_OFF_MS && !self.clock_told {
-            self.clock_told = true;
-            self.tell(Event::ClockOff { off_ms: off });
-        } else if off.abs() < CLOCK_FINE_MS {
-            self.clock_told = false;
-        }
-    }
-
-    /// Own wall clock minus the median of those that beat me, ms.
-    pub(super) fn clock_off_ms(&self) -> i64 {
-        let mut drifts: Vec<i64> = self.drifts.values().copied().collect();
-        drifts.sort_unstable();
-        drifts.get(drifts.len() / 2).copied().unwrap_or(0)
     }
 
     fn handle_hello(&mut self, now: Now, cookie: u64, spread: bool, member: &Member) {

@@ -3,6 +3,8 @@
 //! - `mod.rs` state, construction and the turn: inputs, time, outputs
 //! - `inbound.rs` routes messages to parts
 //! - `claims.rs` liveness: claims, refutation, what follows from a change of a member
+//! - `clock.rs` how far the own clock is off
+//! - `heal.rs` what a heal cost and brought
 //! - `records.rs` records: merging, rumors of what is new
 //! - `actions.rs` does what parts ask for
 //! - `outbound.rs` packs messages into datagrams and frames within the budget
@@ -10,6 +12,7 @@
 
 mod actions;
 mod claims;
+mod clock;
 mod commands;
 mod heal;
 mod inbound;
@@ -117,9 +120,7 @@ pub struct Gossip {
     revived: BTreeMap<MemberId, Mono>,
     /// Time, T and roots of the BEATs under way, by sequence number.
     beaten: BTreeMap<(MemberId, u32), (Mono, Second, Roots)>,
-    /// Own wall clock minus that of each member that beats me, ms.
-    drifts: BTreeMap<MemberId, i64>,
-    clock_told: bool,
+    clock: clock::Clock,
     heal: Heal,
     leave: Leave,
     joined_at: Option<Mono>,
@@ -181,8 +182,7 @@ impl Gossip {
             moved: Times::default(),
             revived: BTreeMap::new(),
             beaten: BTreeMap::new(),
-            drifts: BTreeMap::new(),
-            clock_told: false,
+            clock: clock::Clock::default(),
             heal: Heal::default(),
             leave: Leave::No,
             joined_at: None,

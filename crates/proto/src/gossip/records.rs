@@ -133,7 +133,7 @@ impl Gossip {
         self.detector.handle_member(now, old, &self.roster, &mut self.rng);
         self.sync.handle_gone(now, old);
         self.rumors.drop_claim(old);
-        self.drifts.remove(&old);
+        self.clock.forget(old);
         self.revived.remove(&old);
     }
 
