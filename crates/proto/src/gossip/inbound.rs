@@ -34,6 +34,12 @@ struct From {
     session: bool,
 }
 
+/// A member's record as RECORD carries it: never dead (section 2.1); who gets it finds out.
+pub(super) fn carried(member: Member) -> Member {
+    let liveness = if member.liveness == Liveness::Dead { Liveness::Suspect } else { member.liveness };
+    Member { liveness, ..member }
+}
+
 impl Gossip {
     /// A plain datagram (header and messages, seal removed and checked) arrived from this source.
     pub fn handle_datagram(&mut self, now: Now, from: SocketAddr, plain: &[u8]) {
@@ -107,6 +113,11 @@ impl Gossip {
         self.traffic.frames_received += 1;
         self.traffic.frame_bytes_received += plain.len() as u64;
         let sender = decoded.header.sender;
+        if sender == self.roster.my_id() {
+            self.traffic.dropped_own += 1;
+            self.transfer.refuse(now, stream, &self.roster);
+            return;
+        }
         self.join.handle_heard(now, sender);
         let Some(address) = self.roster.profile(sender).map(|p| p.address) else {
             self.transfer.refuse(now, stream, &self.roster);
@@ -144,7 +155,7 @@ impl Gossip {
         if let Some(successor) = self.roster.successor(sender) {
             self.traffic.dropped_stale_generation += 1;
             if self.successors.due(sender, now.mono, Duration::from_secs(1)) {
-                self.post_to(from, Message::member(HOP_COLD, successor), Class::Members);
+                self.post_to(from, Message::member(HOP_COLD, carried(successor)), Class::Members);
             }
             return;
         }
@@ -279,7 +290,7 @@ impl Gossip {
         });
         let (members, entries) = sync::compare(beat.roots.as_ref(), mine.as_ref());
         if (members, entries) == (Compared::Equal, Compared::Equal) {
-            self.note_equal(now);
+            self.note_equal(now, from);
         }
         let flags = AckFlags { to_beat: true, watched, members, entries };
         self.post(from, Message::Ack { seq: beat.seq, flags, origin: None }, Class::Detector);
@@ -290,7 +301,7 @@ impl Gossip {
         let AckMatch::Beat { at, .. } = matched else { return };
         let Some((_, settled, roots)) = self.beaten.remove(&(from, seq)) else { return };
         if (flags.members, flags.entries) == (Compared::Equal, Compared::Equal) {
-            self.note_equal(now);
+            self.note_equal(now, from);
         }
         let comparison = Comparison {
             peer: from,
@@ -355,7 +366,7 @@ impl Gossip {
             }
             WelcomeVerdict::Contact => {
                 self.merge_member(now, member, Source::Rumor(0));
-                self.revived.insert(member.id(), now.mono);
+                self.note_quick(now, member.id());
                 self.detector.contact(now, member.id());
             }
             WelcomeVerdict::Readmitted => {
@@ -400,8 +411,12 @@ impl Gossip {
             }
         } else {
             let (store, roster) = (&self.store, &self.roster);
-            let mut find =
-                |id| store.find(id).map(Record::Entry).or_else(|| roster.find_rumor(id).map(Record::Member));
+            let mut find = |id| {
+                store
+                    .find(id)
+                    .map(Record::Entry)
+                    .or_else(|| roster.find_rumor(id).map(carried).map(Record::Member))
+            };
             self.rumors.handle_want(now, from, ids, &mut self.budget, &mut find);
         }
     }

@@ -224,7 +224,7 @@ impl Gossip {
         }
         if self.roster.deadline() <= now.mono {
             for member in self.roster.handle_timeout(now.mono) {
-                self.detector.handle_member(now, member.id(), &self.roster, &mut self.rng);
+                self.retire(now, member.id());
                 self.tell(Event::MemberForgotten(member));
             }
         }
@@ -298,22 +298,32 @@ impl Gossip {
 
     /// A stream opened by [`Output::Open`] is connected.
     pub fn handle_stream_opened(&mut self, now: Now, stream: StreamId) {
-        self.transfer.handle_opened(now, stream);
+        if !self.is_over() {
+            self.transfer.handle_opened(now, stream);
+        }
     }
 
     /// The host accepted a stream and named it with an odd id.
     pub fn handle_stream_accepted(&mut self, now: Now, stream: StreamId, from: SocketAddr) {
-        self.transfer.handle_accepted(now, stream, from);
+        if self.is_over() {
+            self.ready.push_back(Ready::Close(stream));
+        } else {
+            self.transfer.handle_accepted(now, stream, from);
+        }
     }
 
     /// The last frame of this stream has left; there is room for one more.
     pub fn handle_stream_writable(&mut self, now: Now, stream: StreamId) {
-        self.transfer.handle_writable(now, stream);
+        if !self.is_over() {
+            self.transfer.handle_writable(now, stream);
+        }
     }
 
     /// The stream failed to open, broke, or was closed by the peer.
     pub fn handle_stream_closed(&mut self, now: Now, stream: StreamId) {
-        self.transfer.handle_closed(now, stream, &self.roster);
+        if !self.is_over() {
+            self.transfer.handle_closed(now, stream, &self.roster);
+        }
     }
 
     /// Counters of the detector with what the hall adds.
