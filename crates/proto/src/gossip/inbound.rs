@@ -22,6 +22,8 @@ use crate::wire::{
 /// BEATs whose roots are remembered until their ACK; beyond, those older than [`BEATEN_FOR`] go.
 const BEATEN_MAX: usize = 256;
 const BEATEN_FOR: Duration = Duration::from_secs(10);
+/// When a member contacts whom it has let in.
+const ADMITTED_CONTACT: Duration = Duration::from_secs(1);
 /// Least time between two CHALLENGEs to a member that sends from another address.
 const MOVED_GAP: Duration = Duration::from_secs(10);
 
@@ -352,6 +354,8 @@ impl Gossip {
             let id = self.roster.hasher().member_rumor(&known.profile);
             self.rumors.put_member(now, known, id, 0, false, &mut self.rng);
         }
+        // A newcomer that crashes before its own beats have begun is watched by nobody: whoever let it in looks once.
+        self.detector.contact_at(now.mono + ADMITTED_CONTACT, member.id());
         if let Some(welcome) = self.join.welcome(now, member.id(), &self.roster, &mut self.rng) {
             self.post_to(member.address(), welcome, Class::Detector);
         }
