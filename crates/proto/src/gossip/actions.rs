@@ -91,7 +91,7 @@ impl Gossip {
         }
     }
 
-    fn run_join(&mut self, now: Now, action: join::Action) {
+    pub(super) fn run_join(&mut self, now: Now, action: join::Action) {
         use join::Action;
         let begins = matches!(
             action,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Gossip, Leave};
+use super::{Gossip, Leave, TIMES_MAX};
 use crate::budget::Class;
 use crate::detector::News;
 use crate::member::{Accuser, Claim, INCARNATION_JUMP_MAX, Incarnation, Liveness, Member, MemberId};
@@ -190,7 +190,7 @@ impl Gossip {
     /// Sessions with this member are quick for a minute.
     pub(super) fn note_quick(&mut self, now: Now, id: MemberId) {
         self.revived.retain(|_, at| *at + QUICK_AFTER_REVIVAL > now.mono);
-        if self.revived.len() >= 1_024 {
+        if self.revived.len() >= TIMES_MAX && !self.revived.contains_key(&id) {
             let oldest = self.revived.iter().min_by_key(|(_, at)| **at).map(|(id, _)| *id);
             oldest.and_then(|id| self.revived.remove(&id));
         }

@@ -13,7 +13,7 @@ use crate::wire::Beat;
 const CLOCK_OFF_MS: u64 = 10_000;
 const CLOCK_FINE_MS: u64 = 5_000;
 /// Members whose clocks are compared; the one not heard for longest makes room.
-const DRIFTS_MAX: usize = 64;
+pub(super) const DRIFTS_MAX: usize = 64;
 /// Changes below this leave a member's distance as it is, and the median uncomputed.
 const DRIFT_STEP_MS: u64 = 50;
 /// A member that has not beaten me for so many periods goes when another begins to.
@@ -36,6 +36,16 @@ impl Clock {
     /// Own wall clock minus the median of the others', ms; 0 without others.
     pub(super) fn off_ms(&self) -> i64 {
         self.median_ms
+    }
+
+    /// Members whose clocks are compared.
+    pub(super) fn len(&self) -> usize {
+        self.drifts.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn knows(&self, id: MemberId) -> bool {
+        self.drifts.contains_key(&id)
     }
 
     /// The member is gone: its clock counts no more.

@@ -235,7 +235,9 @@ impl Gossip {
     /// # Errors
     /// The first difference, in words.
     pub fn audit(&self) -> Result<(), String> {
-        self.roster.audit()
+        self.roster.audit()?;
+        self.store.audit()?;
+        self.audit_tables()
     }
 
     /// The configuration.

@@ -21,6 +21,7 @@ use crate::wire::{
 
 /// BEATs whose roots are remembered until their ACK; beyond, those older than [`BEATEN_FOR`] go.
 const BEATEN_MAX: usize = 256;
+pub(super) const BEATEN_CEILING: usize = 4 * BEATEN_MAX;
 const BEATEN_FOR: Duration = Duration::from_secs(10);
 /// When a member contacts whom it has let in.
 const ADMITTED_CONTACT: Duration = Duration::from_secs(1);
@@ -234,6 +235,7 @@ impl Gossip {
                 }
             }
             Message::Poll(ids) => {
+                self.roster.index_rumors();
                 let seen: Vec<RumorId> = ids.into_iter().filter(|&id| self.knows(id)).collect();
                 self.post(from.id, Message::Seen(seen), Class::Members);
             }
@@ -326,7 +328,7 @@ impl Gossip {
             if self.beaten.len() >= BEATEN_MAX {
                 self.beaten.retain(|_, (at, ..)| *at + BEATEN_FOR > now.mono);
             }
-            if self.beaten.len() < 4 * BEATEN_MAX {
+            if self.beaten.len() < BEATEN_CEILING {
                 let settled = clock.second().minus(u32::from(settle_secs));
                 self.beaten.insert((to, seq), (now.mono, settled, roots));
             }

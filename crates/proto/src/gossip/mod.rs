@@ -18,6 +18,8 @@ mod heal;
 mod inbound;
 mod outbound;
 mod records;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -346,6 +348,26 @@ impl Gossip {
 
     fn sync_metrics(&self) -> SyncMetrics {
         self.sync.metrics()
+    }
+}
+
+impl Gossip {
+    /// Tables of the hall that peers can fill, against their limits.
+    fn audit_tables(&self) -> Result<(), String> {
+        let [notices, successors, moved] = [&self.notices, &self.successors, &self.moved].map(|t| t.0.len());
+        let tables = [
+            ("notices", notices, TIMES_MAX),
+            ("successors", successors, TIMES_MAX),
+            ("moved", moved, TIMES_MAX),
+            ("revived", self.revived.len(), TIMES_MAX),
+            ("beaten", self.beaten.len(), inbound::BEATEN_CEILING),
+            ("clocks", self.clock.len(), clock::DRIFTS_MAX),
+            ("outbox", self.outbox.len(), outbound::OUTBOX_MAX),
+        ];
+        match tables.into_iter().find(|(_, len, max)| len > max) {
+            Some((name, len, max)) => Err(format!("{name} holds {len}, more than {max}")),
+            None => self.outbox.audit(),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::time::Now;
 use crate::wire::{self, Framing, HEADER_BYTES, Header, Message};
 
 /// Messages waiting for a datagram; beyond this they are dropped and counted as overload.
-const OUTBOX_MAX: usize = 16_384;
+pub(super) const OUTBOX_MAX: usize = 16_384;
 
 /// One message on its way out.
 struct Post {
@@ -40,6 +40,20 @@ impl Outbox {
         self.len += 1;
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn audit(&self) -> Result<(), String> {
+        let len: usize = self.waiting.values().map(VecDeque::len).sum();
+        let turns = self.waiting.iter().all(|(to, posts)| !posts.is_empty() && self.turns.contains(to));
+        if len == self.len && turns {
+            Ok(())
+        } else {
+            Err(format!("outbox: {len} wait, {} counted", self.len))
+        }
+    }
+
     fn has(&self, to: SocketAddr) -> bool {
         self.waiting.contains_key(&to)
     }
@@ -62,7 +76,7 @@ impl Outbox {
             used += post.bytes;
             used <= room
         };
-        let count = posts.iter().take_while(fits).count();
+        let count = posts.iter().take_while(fits).count().max(1);
         let taken: Vec<Post> = posts.drain(..count).collect();
         self.len -= taken.len();
         if posts.is_empty() {
