@@ -1,5 +1,6 @@
 //! What is replicated: member records and entries; their hashes for buckets, digests and rumor ids.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::entry::{Entry, Version};
@@ -122,9 +123,17 @@ impl RecordHasher {
         for field in [p.generation.0, p.id.0, p.revision] {
             bytes.extend_from_slice(&field.to_le_bytes());
         }
-        let address = p.address.to_string();
-        bytes.push(address.len() as u8);
-        bytes.extend_from_slice(address.as_bytes());
+        match p.address.ip() {
+            IpAddr::V4(ip) => {
+                bytes.push(4);
+                bytes.extend_from_slice(&ip.octets());
+            }
+            IpAddr::V6(ip) => {
+                bytes.push(6);
+                bytes.extend_from_slice(&ip.octets());
+            }
+        }
+        bytes.extend_from_slice(&p.address.port().to_le_bytes());
         for (k, v) in &p.tags {
             bytes.push(k.len() as u8);
             bytes.extend_from_slice(k.as_bytes());

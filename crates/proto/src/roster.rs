@@ -4,7 +4,7 @@
 //! [`SLOT_BYTES_MAX`] each; indexes hold slot numbers only. The member tree is one wrapping sum of the living members'
 //! elements, kept up to date; its levels are built when a session asks (at most 16,384 hashes).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,7 +89,13 @@ pub struct Roster {
     by_name: HashTable<u32>,
     by_rumor: Option<BTreeMap<RumorId, u32>>,
     living: Vec<u32>,
+    /// Dead and left members, since when.
     gone: BTreeMap<MemberId, Mono>,
+    /// The same by time: who is forgotten next.
+    gone_by: BTreeSet<(Mono, MemberId)>,
+    dead: usize,
+    /// Forgotten for lack of room, not told yet.
+    evicted: Vec<Member>,
     retired: BTreeMap<MemberId, u32>,
     sum: u128,
     alive: usize,
@@ -131,6 +137,9 @@ impl Roster {
             by_rumor: None,
             living: Vec::new(),
             gone: BTreeMap::new(),
+            gone_by: BTreeSet::new(),
+            dead: 0,
+            evicted: Vec::new(),
             retired: BTreeMap::new(),
             sum: 0,
             alive: 0,
@@ -138,7 +147,7 @@ impl Roster {
             members_max,
             forget_after,
         };
-        roster.insert(me);
+        roster.insert(Mono(0), me);
         roster
     }
 
@@ -236,7 +245,7 @@ impl Roster {
 
     /// Dead members remembered.
     pub fn dead(&self) -> usize {
-        self.gone.keys().filter(|&&id| self.liveness(id) == Some(Liveness::Dead)).count()
+        self.dead
     }
 
     /// Left members remembered.
@@ -334,7 +343,7 @@ impl Roster {
         tree
     }
 
-    fn insert(&mut self, member: Member) {
+    fn insert(&mut self, now: Mono, member: Member) {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
@@ -353,7 +362,7 @@ impl Roster {
         s.liveness = Liveness::Dead;
         s.place = GONE;
         self.index(slot);
-        self.enter(slot, member.liveness, Mono(0));
+        self.enter(slot, member.liveness, now);
         self.changes += 1;
     }
 
@@ -367,9 +376,8 @@ impl Roster {
     }
 
     fn index_rumor(&mut self, slot: u32) {
-        let id = self.hasher.member_rumor(&self.slots[slot as usize].profile);
         if let Some(index) = &mut self.by_rumor {
-            index.insert(id, slot);
+            index.insert(self.hasher.member_rumor(&self.slots[slot as usize].profile), slot);
         }
     }
 
@@ -412,7 +420,10 @@ impl Roster {
             self.sum = self.sum.wrapping_add(self.element(slot));
             self.alive += usize::from(liveness == Liveness::Alive);
         } else {
-            self.gone.insert(self.slots[slot as usize].profile.id, since);
+            let id = self.slots[slot as usize].profile.id;
+            self.gone.insert(id, since);
+            self.gone_by.insert((since, id));
+            self.dead += usize::from(liveness == Liveness::Dead);
         }
     }
 
@@ -430,8 +441,9 @@ impl Roster {
                 self.slots[moved as usize].place = place;
             }
             self.slots[slot as usize].place = GONE;
-        } else {
-            self.gone.remove(&id);
+        } else if let Some(since) = self.gone.remove(&id) {
+            self.gone_by.remove(&(since, id));
+            self.dead -= usize::from(liveness == Liveness::Dead);
         }
     }
 
@@ -475,10 +487,7 @@ impl Roster {
             if !self.make_room() {
                 return Merged::Refused(Refusal::Full);
             }
-            self.insert(Member { liveness, ..record.clone() });
-            if !liveness.is_living() {
-                self.gone.insert(p.id, now.mono);
-            }
+            self.insert(now.mono, Member { liveness, ..record.clone() });
             return Merged::New;
         };
         let known = self.slots[slot as usize].profile.clone();
@@ -613,11 +622,10 @@ impl Roster {
         if self.slots.len() - self.free.len() < self.members_max {
             return true;
         }
-        let oldest = self.gone.iter().min_by_key(|(_, since)| **since).map(|(id, _)| *id);
-        oldest.is_some_and(|id| {
-            self.forget(id);
-            true
-        })
+        let Some(&(_, oldest)) = self.gone_by.first() else { return false };
+        self.evicted.extend(self.get(oldest));
+        self.forget(oldest);
+        true
     }
 
     /// Forgets a dead or left member.
@@ -635,26 +643,24 @@ impl Roster {
         self.changes += 1;
     }
 
-    /// When the next dead or left member is due to be forgotten.
+    /// When the next dead or left member is due to be forgotten; at once if one was, for lack of room.
     pub fn deadline(&self) -> Mono {
-        self.gone.values().min().map_or(Mono::FAR, |&since| since + self.forget_after)
+        if !self.evicted.is_empty() {
+            return Mono(0);
+        }
+        self.gone_by.first().map_or(Mono::FAR, |&(since, _)| since + self.forget_after)
     }
 
-    /// Forgets every dead or left member whose time is over; returns them.
+    /// Forgets every dead or left member whose time is over; returns them, and those forgotten for lack of room.
     pub fn handle_timeout(&mut self, now: Mono) -> Vec<Member> {
-        let due: Vec<MemberId> = self
-            .gone
-            .iter()
-            .filter(|(_, since)| **since + self.forget_after <= now)
-            .map(|(id, _)| *id)
-            .collect();
-        due.into_iter()
-            .filter_map(|id| {
-                let member = self.get(id);
-                self.forget(id);
-                member
-            })
-            .collect()
+        let mut forgotten = std::mem::take(&mut self.evicted);
+        while let Some(&(since, id)) = self.gone_by.first()
+            && since + self.forget_after <= now
+        {
+            forgotten.extend(self.get(id));
+            self.forget(id);
+        }
+        forgotten
     }
 
     /// Compares every index and sum with a rebuild.
@@ -689,6 +695,11 @@ impl Roster {
                 self.living.len(),
                 self.gone.len()
             ));
+        }
+        let dead = self.gone.keys().filter(|&&id| self.liveness(id) == Some(Liveness::Dead)).count();
+        let by_time = self.gone.iter().all(|(&id, &since)| self.gone_by.contains(&(since, id)));
+        if dead != self.dead || !by_time || self.gone.len() != self.gone_by.len() {
+            return Err(format!("{dead} dead, counted {}; or not in order of time", self.dead));
         }
         if count > self.members_max {
             return Err(format!("{count} members over the limit"));

@@ -309,29 +309,3 @@ async fn writers_on_many_threads_and_the_driver_share_one_member() {
     until("the roots agree", || roots_agree(&members)).await;
     stop(members).await;
 }
-
-/// Prints what idling costs: `cargo test -p hearsay-runtime --test cluster -- --ignored --nocapture idle_cost`.
-#[cfg(target_os = "linux")]
-#[tokio::test]
-#[ignore = "a figure, not a check"]
-async fn idle_cost() {
-    let ticks = || {
-        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-        let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_ascii_whitespace().collect();
-        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
-    };
-    let mut members = Vec::new();
-    for i in 0..20 {
-        let mut options = options(i, &[KEY], &members.iter().take(1).collect::<Vec<_>>());
-        options.config.detector = hearsay_runtime::proto::Config::lan().detector;
-        members.push(member(options).await);
-    }
-    until("all see all", || members.iter().all(|m| m.handle.living().unwrap() == 20)).await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    let sent = || members.iter().map(|m| m.handle.metrics().host.datagram_bytes_sent).sum::<u64>();
-    let (before, bytes) = (ticks(), sent());
-    tokio::time::sleep(Duration::from_secs(20)).await;
-    let ms = (ticks() - before) as f64 * 10.0 / 20.0 / 20.0;
-    println!("idle: {ms} ms of CPU and {} B sent per member and second", (sent() - bytes) / 400);
-    stop(members).await;
-}

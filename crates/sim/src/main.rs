@@ -14,7 +14,7 @@ const USAGE: &str = "hearsay-sim <command> [options]
   swarm               --seeds seeds from --seed on; a failure is printed with seed, command and its shrunk schedule
                       [--bound S: whole within S seconds after the last fault instead of 120]
   swarm --case FILE   runs a schedule printed by a failure [--watch HOST prints its datagrams]
-  acceptance detector [--small] [--members N] [--only idle|crash|blow|loss|split|stall]   the detector rows of the table
+  acceptance detector [--small] [--members N] [--only idle|crash|preset|blow|loss|split|stall]   the detector rows of the table
   baseline crash | split                            SWIM + Lifeguard in the same network [--crashes N --hours H --no-tcp]
   traffic             payload by kind of message without faults but loss, over --hours member-hours
   phi-paper           the experiment of the phi paper

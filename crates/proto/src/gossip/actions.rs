@@ -1,7 +1,8 @@
 //! Does what parts ask for, until none asks for anything.
 
-use super::Gossip;
+use super::inbound::carried;
 use super::outbound::Ready;
+use super::{Gossip, Leave};
 use crate::budget::Class;
 use crate::detector;
 use crate::join;
@@ -31,7 +32,7 @@ impl Source for Served<'_> {
             .store
             .find(id)
             .map(Record::Entry)
-            .or_else(|| self.roster.find_rumor(id).map(Record::Member))?;
+            .or_else(|| self.roster.find_rumor(id).map(carried).map(Record::Member))?;
         Some((HOP_ASKED, record))
     }
 
@@ -94,8 +95,16 @@ impl Gossip {
         }
     }
 
-    fn run_join(&mut self, now: Now, action: join::Action) {
+    pub(super) fn run_join(&mut self, now: Now, action: join::Action) {
         use join::Action;
+        let begins = matches!(
+            action,
+            Action::StartDetector | Action::ContactPartners | Action::Renew { .. } | Action::Admit { .. }
+        );
+        // Who leaves begins nothing any more.
+        if begins && self.leave != Leave::No {
+            return;
+        }
         match action {
             Action::SendTo { to, message } => self.post_to(to, message, Class::Detector),
             Action::PullStream { tree, address, cursor, .. } => {
@@ -111,9 +120,11 @@ impl Gossip {
             Action::Admit { member, spread } => self.admit(now, &member, spread),
             Action::Renew { generation } => {
                 let id = MemberId(self.rng.u64().max(1));
+                let old = self.roster.my_id();
                 self.detector.stop();
                 self.roster.renew_me(now.mono, generation, id);
                 self.talk.renew();
+                self.rumors.drop_claim(old);
             }
             Action::Conflict { other } => {
                 self.tell(Event::NameConflict { other });
@@ -150,7 +161,7 @@ impl Gossip {
         use transfer::Action;
         match action {
             Action::Open { stream, to } => self.ready.push_back(Ready::Open(stream, to)),
-            Action::SendFrame { stream, message } => self.send_frame(stream, &message),
+            Action::SendFrame { stream, message } => self.send_frame(now, stream, &message),
             Action::Close { stream } => self.ready.push_back(Ready::Close(stream)),
             Action::PullFailed { tree } => {
                 self.join.handle_pull_failed(now, tree);

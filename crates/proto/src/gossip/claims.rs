@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Gossip, Leave};
+use super::{Gossip, Leave, TIMES_MAX};
 use crate::budget::Class;
-use crate::detector::{DeathNews, News};
-use crate::member::{Accuser, Claim, INCARNATION_JUMP_MAX, Incarnation, Liveness, MemberId};
+use crate::detector::News;
+use crate::member::{Accuser, Claim, INCARNATION_JUMP_MAX, Incarnation, Liveness, Member, MemberId};
 use crate::output::Event;
 use crate::time::Now;
 use crate::wire::Message;
@@ -40,11 +40,9 @@ impl Gossip {
                 if claim.incarnation < incarnation || !liveness.is_living() || self.accusers_all_dead(claim) {
                     return;
                 }
-                let news = self.detector.handle_death_report(now, claim, &self.roster, &mut self.rng);
-                debug_assert!(matches!(
-                    news,
-                    DeathNews::CountsAsAll | DeathNews::Probing | DeathNews::Ignored
-                ));
+                if !self.jumps(claim, incarnation) {
+                    self.detector.handle_death_report(now, claim, &self.roster, &mut self.rng);
+                }
             }
         }
     }
@@ -150,41 +148,53 @@ impl Gossip {
     pub(super) fn member_changed(&mut self, now: Now, id: MemberId, was: Option<Liveness>) {
         self.detector.handle_member(now, id, &self.roster, &mut self.rng);
         let Some(member) = self.roster.get(id) else { return };
+        if !member.liveness.is_living() {
+            self.forget(now, id);
+        }
+        // Alive again, at a newer incarnation if it is accused anew: two changes in one.
+        let again = Member { liveness: Liveness::Alive, ..member.clone() };
+        match was {
+            Some(Liveness::Dead) if member.liveness.is_living() => {
+                self.hall.revived += 1;
+                self.note_quick(now, id);
+                self.heal.begin(now.mono, member.name().clone(), self.sync.metrics());
+                self.tell(Event::MemberRevived(again));
+            }
+            Some(Liveness::Left) if member.liveness.is_living() => self.tell(Event::MemberRevived(again)),
+            Some(Liveness::Suspect) if member.liveness.is_living() => self.tell(Event::MemberRefuted(again)),
+            None if member.liveness.is_living() => self.tell(Event::MemberJoined(again)),
+            _ => {}
+        }
         let event = match (was, member.liveness) {
-            (None | Some(Liveness::Left), Liveness::Alive) => Event::MemberJoined(member),
-            (Some(Liveness::Suspect), Liveness::Alive) => Event::MemberRefuted(member),
-            (Some(Liveness::Dead), Liveness::Alive) => {
-                self.hall.revived += 1;
-                self.note_revival(now, id, member.name().clone());
-                Event::MemberRevived(member)
-            }
-            (Some(Liveness::Dead), Liveness::Suspect) => {
-                // Alive after all at a newer incarnation, and accused again: two changes in one.
-                self.hall.revived += 1;
-                self.note_revival(now, id, member.name().clone());
-                self.tell(Event::MemberRevived(member.clone()));
-                Event::MemberSuspected(member)
-            }
             (_, Liveness::Suspect) => Event::MemberSuspected(member),
             (_, Liveness::Dead) => {
                 self.hall.deaths += 1;
                 Event::MemberDied(member)
             }
-            (Some(_), Liveness::Left) => Event::MemberLeft(member),
-            // Never seen living: nobody cares.
-            (None, Liveness::Left) | (Some(Liveness::Alive), Liveness::Alive) => return,
+            (Some(Liveness::Alive | Liveness::Suspect | Liveness::Dead), Liveness::Left) => {
+                Event::MemberLeft(member)
+            }
+            // One never seen living that has left, or one that had left: nobody cares.
+            (_, Liveness::Left | Liveness::Alive) => return,
         };
         self.tell(event);
     }
 
-    fn note_revival(&mut self, now: Now, id: MemberId, name: std::sync::Arc<str>) {
-        if self.revived.len() >= 1_024 {
+    /// The member died, left, was retired or forgotten: what waits for it ends.
+    pub(super) fn forget(&mut self, now: Now, id: MemberId) {
+        self.sync.handle_gone(now, id);
+        self.clock.forget(id);
+        self.beaten.retain(|(to, _), _| *to != id);
+    }
+
+    /// Sessions with this member are quick for a minute.
+    pub(super) fn note_quick(&mut self, now: Now, id: MemberId) {
+        self.revived.retain(|_, at| *at + QUICK_AFTER_REVIVAL > now.mono);
+        if self.revived.len() >= TIMES_MAX && !self.revived.contains_key(&id) {
             let oldest = self.revived.iter().min_by_key(|(_, at)| **at).map(|(id, _)| *id);
             oldest.and_then(|id| self.revived.remove(&id));
         }
         self.revived.insert(id, now.mono);
-        let sync = self.sync_metrics();
-        self.heal.begin(now.mono, name, sync);
     }
 
     /// Sessions with this member start at once (`S2`): I held it dead within a minute, or joined within ten seconds.
@@ -195,6 +205,14 @@ impl Gossip {
 
     /// A verdict of the detector at the known incarnation.
     pub(super) fn declare(&mut self, now: Now, id: MemberId, liveness: Liveness, hot: bool) {
+        // Since the verdict the member may have left, or come back by itself.
+        let stands = match self.roster.liveness(id) {
+            Some(was) if liveness == Liveness::Dead => was.is_living(),
+            was => was == Some(Liveness::Dead),
+        };
+        if !stands {
+            return;
+        }
         let Some(was) = self.roster.set_liveness(now.mono, id, liveness) else { return };
         if hot && let Some(claim) = self.accusation_of(id) {
             self.rumors.put_claim(now, claim, &mut self.rng);

@@ -16,7 +16,7 @@ impl Gossip {
     /// Joins by these seeds, or replaces the seeds knocked at. While alone, the host resolves them anew and calls again.
     /// `Event::JoinEnded` follows once, after an answer, all tries, or `join_timeout`.
     pub fn join(&mut self, now: Now, seeds: Vec<Seed>) {
-        if !self.is_over() {
+        if self.check_open().is_ok() {
             self.join.start(now, seeds, &self.roster, &mut self.rng);
         }
     }
@@ -67,7 +67,7 @@ impl Gossip {
 
     /// Replaces the own address: revision + 1, spread (`J5`, `J7`).
     pub fn update_address(&mut self, now: Now, address: SocketAddr) {
-        if !self.is_over() && self.roster.me().address() != address {
+        if self.check_open().is_ok() && self.roster.me().address() != address {
             self.update_profile(now, |p| p.address = address);
         }
     }
@@ -227,7 +227,7 @@ impl Gossip {
                 store_keys: self.store.len() as u64,
                 store_bytes: self.store.bytes() as u64,
                 store_tombstones: self.store.tombstones() as u64,
-                clock_off_ms: self.clock_off_ms(),
+                clock_off_ms: self.clock.off_ms(),
             },
         }
     }
@@ -237,7 +237,9 @@ impl Gossip {
     /// # Errors
     /// The first difference, in words.
     pub fn audit(&self) -> Result<(), String> {
-        self.roster.audit()
+        self.roster.audit()?;
+        self.store.audit()?;
+        self.audit_tables()
     }
 
     /// The configuration.

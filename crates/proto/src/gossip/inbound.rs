@@ -9,7 +9,7 @@ use crate::budget::Class;
 use crate::detector::AckMatch;
 use crate::join::{HOP_REFUSED, HelloVerdict, Progress, WelcomeVerdict};
 use crate::member::{Claim, Liveness, Member, MemberId};
-use crate::output::{Event, StreamId};
+use crate::output::StreamId;
 use crate::record::{Record, RumorId, Tree};
 use crate::replica::Known;
 use crate::sync::{self, Comparison, Mine};
@@ -21,14 +21,12 @@ use crate::wire::{
 
 /// BEATs whose roots are remembered until their ACK; beyond, those older than [`BEATEN_FOR`] go.
 const BEATEN_MAX: usize = 256;
+pub(super) const BEATEN_CEILING: usize = 4 * BEATEN_MAX;
 const BEATEN_FOR: Duration = Duration::from_secs(10);
-/// Own clock's distance from the partners' median that is told, and below which it may be told again (section 2.3).
-const CLOCK_OFF_MS: i64 = 10_000;
-const CLOCK_FINE_MS: i64 = 5_000;
+/// When a member contacts whom it has let in.
+const ADMITTED_CONTACT: Duration = Duration::from_secs(1);
 /// Least time between two CHALLENGEs to a member that sends from another address.
 const MOVED_GAP: Duration = Duration::from_secs(10);
-/// Members whose clocks are compared.
-const DRIFTS_MAX: usize = 64;
 
 /// Who sent a message, and how.
 #[derive(Clone, Copy)]
@@ -37,6 +35,12 @@ struct From {
     address: SocketAddr,
     /// Its datagram carries records or ids of a session: claims in it are `S6`'s.
     session: bool,
+}
+
+/// A member's record as RECORD carries it: never dead (section 2.1); who gets it finds out.
+pub(super) fn carried(member: Member) -> Member {
+    let liveness = if member.liveness == Liveness::Dead { Liveness::Suspect } else { member.liveness };
+    Member { liveness, ..member }
 }
 
 impl Gossip {
@@ -112,6 +116,11 @@ impl Gossip {
         self.traffic.frames_received += 1;
         self.traffic.frame_bytes_received += plain.len() as u64;
         let sender = decoded.header.sender;
+        if sender == self.roster.my_id() {
+            self.traffic.dropped_own += 1;
+            self.transfer.refuse(now, stream, &self.roster);
+            return;
+        }
         self.join.handle_heard(now, sender);
         let Some(address) = self.roster.profile(sender).map(|p| p.address) else {
             self.transfer.refuse(now, stream, &self.roster);
@@ -149,7 +158,7 @@ impl Gossip {
         if let Some(successor) = self.roster.successor(sender) {
             self.traffic.dropped_stale_generation += 1;
             if self.successors.due(sender, now.mono, Duration::from_secs(1)) {
-                self.post_to(from, Message::member(HOP_COLD, successor), Class::Members);
+                self.post_to(from, Message::member(HOP_COLD, carried(successor)), Class::Members);
             }
             return;
         }
@@ -284,7 +293,7 @@ impl Gossip {
         });
         let (members, entries) = sync::compare(beat.roots.as_ref(), mine.as_ref());
         if (members, entries) == (Compared::Equal, Compared::Equal) {
-            self.note_equal(now);
+            self.note_equal(now, from);
         }
         let flags = AckFlags { to_beat: true, watched, members, entries };
         self.post(from, Message::Ack { seq: beat.seq, flags, origin: None }, Class::Detector);
@@ -295,7 +304,7 @@ impl Gossip {
         let AckMatch::Beat { at, .. } = matched else { return };
         let Some((_, settled, roots)) = self.beaten.remove(&(from, seq)) else { return };
         if (flags.members, flags.entries) == (Compared::Equal, Compared::Equal) {
-            self.note_equal(now);
+            self.note_equal(now, from);
         }
         let comparison = Comparison {
             peer: from,
@@ -318,32 +327,12 @@ impl Gossip {
             if self.beaten.len() >= BEATEN_MAX {
                 self.beaten.retain(|_, (at, ..)| *at + BEATEN_FOR > now.mono);
             }
-            if self.beaten.len() < 4 * BEATEN_MAX {
+            if self.beaten.len() < BEATEN_CEILING {
                 let settled = clock.second().minus(u32::from(settle_secs));
                 self.beaten.insert((to, seq), (now.mono, settled, roots));
             }
         }
         self.post(to, Message::Beat(Beat { seq, clock, settle_secs, once, deaf, roots }), Class::Detector);
-    }
-
-    fn note_drift(&mut self, now: Now, from: MemberId, beat: &Beat) {
-        if !beat.once && (self.drifts.len() < DRIFTS_MAX || self.drifts.contains_key(&from)) {
-            self.drifts.insert(from, now.wall.0 as i64 - beat.clock.wall().0 as i64);
-        }
-        let off = self.clock_off_ms();
-        if off.abs() > CLOCK_OFF_MS && !self.clock_told {
-            self.clock_told = true;
-            self.tell(Event::ClockOff { off_ms: off });
-        } else if off.abs() < CLOCK_FINE_MS {
-            self.clock_told = false;
-        }
-    }
-
-    /// Own wall clock minus the median of those that beat me, ms.
-    pub(super) fn clock_off_ms(&self) -> i64 {
-        let mut drifts: Vec<i64> = self.drifts.values().copied().collect();
-        drifts.sort_unstable();
-        drifts.get(drifts.len() / 2).copied().unwrap_or(0)
     }
 
     fn handle_hello(&mut self, now: Now, cookie: u64, spread: bool, member: &Member) {
@@ -366,6 +355,8 @@ impl Gossip {
             let id = self.roster.hasher().member_rumor(&known.profile);
             self.rumors.put_member(now, known, id, 0, false, &mut self.rng);
         }
+        // A newcomer that crashes before its own beats have begun is watched by nobody: whoever let it in looks once.
+        self.detector.contact_at(now.mono + ADMITTED_CONTACT, member.id());
         if let Some(welcome) = self.join.welcome(now, member.id(), &self.roster, &mut self.rng) {
             self.post_to(member.address(), welcome, Class::Detector);
         }
@@ -380,7 +371,7 @@ impl Gossip {
             }
             WelcomeVerdict::Contact => {
                 self.merge_member(now, member, Source::Rumor(0));
-                self.revived.insert(member.id(), now.mono);
+                self.note_quick(now, member.id());
                 self.detector.contact(now, member.id());
             }
             WelcomeVerdict::Readmitted => {
@@ -425,8 +416,12 @@ impl Gossip {
             }
         } else {
             let (store, roster) = (&self.store, &self.roster);
-            let mut find =
-                |id| store.find(id).map(Record::Entry).or_else(|| roster.find_rumor(id).map(Record::Member));
+            let mut find = |id| {
+                store
+                    .find(id)
+                    .map(Record::Entry)
+                    .or_else(|| roster.find_rumor(id).map(carried).map(Record::Member))
+            };
             self.rumors.handle_want(now, from, ids, &mut self.budget, &mut find);
         }
     }

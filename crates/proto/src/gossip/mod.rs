@@ -3,6 +3,8 @@
 //! - `mod.rs` state, construction and the turn: inputs, time, outputs
 //! - `inbound.rs` routes messages to parts
 //! - `claims.rs` liveness: claims, refutation, what follows from a change of a member
+//! - `clock.rs` how far the own clock is off
+//! - `heal.rs` what a heal cost and brought
 //! - `records.rs` records: merging, rumors of what is new
 //! - `actions.rs` does what parts ask for
 //! - `outbound.rs` packs messages into datagrams and frames within the budget
@@ -11,12 +13,15 @@
 
 mod actions;
 mod claims;
+mod clock;
 mod commands;
 mod heal;
 mod inbound;
 mod outbound;
 mod records;
 mod talk;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -123,9 +128,7 @@ pub struct Gossip {
     revived: BTreeMap<MemberId, Mono>,
     /// Time, T and roots of the BEATs under way, by sequence number.
     beaten: BTreeMap<(MemberId, u32), (Mono, Second, Roots)>,
-    /// Own wall clock minus that of each member that beats me, ms.
-    drifts: BTreeMap<MemberId, i64>,
-    clock_told: bool,
+    clock: clock::Clock,
     heal: Heal,
     leave: Leave,
     joined_at: Option<Mono>,
@@ -189,8 +192,7 @@ impl Gossip {
             moved: Times::default(),
             revived: BTreeMap::new(),
             beaten: BTreeMap::new(),
-            drifts: BTreeMap::new(),
-            clock_told: false,
+            clock: clock::Clock::default(),
             heal: Heal::default(),
             leave: Leave::No,
             joined_at: None,
@@ -238,7 +240,7 @@ impl Gossip {
         }
         if self.roster.deadline() <= now.mono {
             for member in self.roster.handle_timeout(now.mono) {
-                self.detector.handle_member(now, member.id(), &self.roster, &mut self.rng);
+                self.retire(now, member.id());
                 self.tell(Event::MemberForgotten(member));
             }
         }
@@ -314,22 +316,32 @@ impl Gossip {
 
     /// A stream opened by [`Output::Open`] is connected.
     pub fn handle_stream_opened(&mut self, now: Now, stream: StreamId) {
-        self.transfer.handle_opened(now, stream);
+        if !self.is_over() {
+            self.transfer.handle_opened(now, stream);
+        }
     }
 
     /// The host accepted a stream and named it with an odd id.
     pub fn handle_stream_accepted(&mut self, now: Now, stream: StreamId, from: SocketAddr) {
-        self.transfer.handle_accepted(now, stream, from);
+        if self.is_over() {
+            self.ready.push_back(Ready::Close(stream));
+        } else {
+            self.transfer.handle_accepted(now, stream, from);
+        }
     }
 
     /// The last frame of this stream has left; there is room for one more.
     pub fn handle_stream_writable(&mut self, now: Now, stream: StreamId) {
-        self.transfer.handle_writable(now, stream);
+        if !self.is_over() {
+            self.transfer.handle_writable(now, stream);
+        }
     }
 
     /// The stream failed to open, broke, or was closed by the peer.
     pub fn handle_stream_closed(&mut self, now: Now, stream: StreamId) {
-        self.transfer.handle_closed(now, stream, &self.roster);
+        if !self.is_over() {
+            self.transfer.handle_closed(now, stream, &self.roster);
+        }
     }
 
     /// Counters of the detector with what the hall adds.
@@ -357,6 +369,27 @@ impl Gossip {
 
     fn sync_metrics(&self) -> SyncMetrics {
         self.sync.metrics()
+    }
+}
+
+impl Gossip {
+    /// Tables of the hall that peers can fill, against their limits.
+    fn audit_tables(&self) -> Result<(), String> {
+        let [notices, successors, moved] = [&self.notices, &self.successors, &self.moved].map(|t| t.0.len());
+        let tables = [
+            ("notices", notices, TIMES_MAX),
+            ("successors", successors, TIMES_MAX),
+            ("moved", moved, TIMES_MAX),
+            ("revived", self.revived.len(), TIMES_MAX),
+            ("beaten", self.beaten.len(), inbound::BEATEN_CEILING),
+            ("clocks", self.clock.len(), clock::DRIFTS_MAX),
+            ("outbox", self.outbox.len(), outbound::OUTBOX_MAX),
+            ("waits for confirmation", self.confirm.len(), crate::confirm::WAITERS_MAX),
+        ];
+        match tables.into_iter().find(|(_, len, max)| len > max) {
+            Some((name, len, max)) => Err(format!("{name} holds {len}, more than {max}")),
+            None => self.outbox.audit(),
+        }
     }
 }
 

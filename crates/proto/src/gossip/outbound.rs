@@ -1,6 +1,6 @@
 //! Packing: messages queued for one address share datagrams; rumors' parcels are encoded once and sent to each peer.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -12,18 +12,81 @@ use crate::time::Now;
 use crate::wire::{self, Framing, HEADER_BYTES, Header, Message};
 
 /// Messages waiting for a datagram; beyond this they are dropped and counted as overload.
-const OUTBOX_MAX: usize = 16_384;
+pub(super) const OUTBOX_MAX: usize = 16_384;
 
 /// One message on its way out.
-pub(super) struct Post {
-    to: SocketAddr,
+struct Post {
     message: Message,
+    bytes: usize,
     class: Class,
 }
 
-/// Messages that wait to be packed, oldest first.
+/// Messages that wait to be packed: by address, oldest first, the addresses in turn.
 #[derive(Default)]
-pub(super) struct Outbox(VecDeque<Post>);
+pub(super) struct Outbox {
+    waiting: BTreeMap<SocketAddr, VecDeque<Post>>,
+    /// Whose turn it is. One that has nothing waiting any more is passed over.
+    turns: VecDeque<SocketAddr>,
+    len: usize,
+}
+
+impl Outbox {
+    fn push(&mut self, to: SocketAddr, post: Post) {
+        let posts = self.waiting.entry(to).or_default();
+        if posts.is_empty() {
+            self.turns.push_back(to);
+        }
+        posts.push_back(post);
+        self.len += 1;
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn audit(&self) -> Result<(), String> {
+        let len: usize = self.waiting.values().map(VecDeque::len).sum();
+        let turns = self.waiting.iter().all(|(to, posts)| !posts.is_empty() && self.turns.contains(to));
+        if len == self.len && turns {
+            Ok(())
+        } else {
+            Err(format!("outbox: {len} wait, {} counted", self.len))
+        }
+    }
+
+    fn has(&self, to: SocketAddr) -> bool {
+        self.waiting.contains_key(&to)
+    }
+
+    /// Whose datagram is next.
+    fn next(&mut self) -> Option<SocketAddr> {
+        while let Some(to) = self.turns.pop_front() {
+            if self.has(to) {
+                return Some(to);
+            }
+        }
+        None
+    }
+
+    /// The oldest messages for `to` that fit one datagram together; if there are more, its turn comes again.
+    fn take(&mut self, to: SocketAddr, room: usize) -> Vec<Post> {
+        let Some(posts) = self.waiting.get_mut(&to) else { return Vec::new() };
+        let mut used = 0;
+        let fits = |post: &&Post| {
+            used += post.bytes;
+            used <= room
+        };
+        let count = posts.iter().take_while(fits).count().max(1);
+        let taken: Vec<Post> = posts.drain(..count).collect();
+        self.len -= taken.len();
+        if posts.is_empty() {
+            self.waiting.remove(&to);
+        } else {
+            self.turns.push_back(to);
+        }
+        taken
+    }
+}
 
 /// An output with its bytes.
 pub(super) enum Ready {
@@ -75,13 +138,14 @@ impl Gossip {
         Header::new(self.label, self.roster.my_id())
     }
 
-    /// Queues a message for an address.
+    /// Queues a message for an address. One too long for any datagram is dropped, as one too many is.
     pub(super) fn post_to(&mut self, to: SocketAddr, message: Message, class: Class) {
-        if self.outbox.0.len() >= OUTBOX_MAX {
+        let bytes = wire::message_bytes(&message);
+        if self.outbox.len >= OUTBOX_MAX || bytes > self.config.room() {
             self.traffic.dropped_overload += 1;
             return;
         }
-        self.outbox.0.push_back(Post { to, message, class });
+        self.outbox.push(to, Post { message, bytes, class });
     }
 
     /// Queues a message for a member, at the address in its record.
@@ -97,7 +161,7 @@ impl Gossip {
     pub(super) fn post_together(&mut self, now: Now, to: MemberId, messages: Vec<Message>, class: Class) {
         let Some(address) = self.roster.profile(to).map(|p| p.address) else { return };
         // What waits for the same address goes first, so that nothing splits the group.
-        while self.outbox.0.iter().any(|post| post.to == address) {
+        while self.outbox.has(address) {
             self.pack_for(now, address);
         }
         for message in messages {
@@ -113,84 +177,72 @@ impl Gossip {
 
     /// Makes datagrams of what is queued; false if there was nothing to send.
     pub(super) fn pack(&mut self, now: Now) -> bool {
-        if let Some(first) = self.outbox.0.front() {
-            let to = first.to;
+        if let Some(to) = self.outbox.next() {
             self.pack_for(now, to);
             return true;
         }
         let parcel = self.rumors.poll_datagram(now, &self.roster, &mut self.budget, &mut self.rng);
         let Some(parcel) = parcel else { return false };
-        let mut bytes = Vec::new();
-        wire::begin(&self.header(), &mut bytes);
-        for message in &parcel.messages {
-            wire::encode_message(message, &mut bytes, Framing::Datagram);
-        }
-        let bytes: Arc<[u8]> = Arc::from(bytes);
+        let Some(bytes) = self.encode(parcel.messages) else { return true };
         for id in parcel.to {
             if let Some(to) = self.roster.profile(id).map(|p| p.address) {
-                self.count_sent(&bytes);
-                self.ready.push_back(Ready::Datagram(to, bytes.clone()));
+                self.transmit(to, bytes.clone());
             }
         }
         true
     }
 
-    fn count_sent(&mut self, plain: &[u8]) {
+    /// A plain datagram of these messages; what the wire cannot carry is left out and counted. None if nothing is left.
+    fn encode(&mut self, messages: Vec<Message>) -> Option<Arc<[u8]>> {
+        let mut bytes = Vec::with_capacity(self.config.limits.datagram_bytes_max);
+        wire::begin(&self.header(), &mut bytes);
+        for message in merge_claims(messages) {
+            if !wire::encode_message(&message, &mut bytes, Framing::Datagram) {
+                self.traffic.dropped_overload += 1;
+            }
+        }
+        (bytes.len() > HEADER_BYTES).then(|| Arc::from(bytes))
+    }
+
+    fn transmit(&mut self, to: SocketAddr, plain: Arc<[u8]>) {
         self.traffic.datagrams_sent += 1;
         self.traffic.bytes_sent += (plain.len() + self.config.seal_bytes) as u64;
+        self.ready.push_back(Ready::Datagram(to, plain));
     }
 
     /// Packs what is queued for `to` into one datagram; what does not fit stays queued.
     fn pack_for(&mut self, now: Now, to: SocketAddr) {
-        let room = self.config.room();
-        let mut taken: Vec<Message> = Vec::new();
-        let mut used = 0;
-        let mut class = Class::Repair;
-        let mut rest = VecDeque::with_capacity(self.outbox.0.len());
-        for post in std::mem::take(&mut self.outbox.0) {
-            let bytes = wire::message_bytes(&post.message);
-            if post.to != to || used + bytes > room {
-                if bytes > room {
-                    self.traffic.dropped_overload += 1;
-                } else {
-                    rest.push_back(post);
-                }
-                continue;
-            }
-            // What may not be held back takes the rest of its datagram along.
-            class = match (class, post.class) {
-                (Class::Detector, _) | (_, Class::Detector) => Class::Detector,
-                (Class::Members, _) | (_, Class::Members) => Class::Members,
-                (Class::Entries, _) | (_, Class::Entries) => Class::Entries,
-                _ => Class::Repair,
-            };
-            used += bytes;
-            taken.push(post.message);
-        }
-        self.outbox.0 = rest;
-        if taken.is_empty() {
-            return;
-        }
+        let posts = self.outbox.take(to, self.config.room());
+        // What may not be held back takes the rest of its datagram along.
+        let rank_of = |class: Class| match class {
+            Class::Detector => 0,
+            Class::Members => 1,
+            Class::Entries => 2,
+            Class::Repair => 3,
+        };
+        let Some(class) = posts.iter().map(|post| post.class).min_by_key(|&c| rank_of(c)) else { return };
+        let used: usize = posts.iter().map(|post| post.bytes).sum();
         let wire_bytes = used + HEADER_BYTES + self.config.seal_bytes + DATAGRAM_OVERHEAD;
         if !self.budget.try_spend(now.mono, class, wire_bytes) {
             self.traffic.dropped_overload += 1;
             return;
         }
-        taken.sort_by_key(rank);
-        let mut bytes = Vec::with_capacity(used + HEADER_BYTES);
-        wire::begin(&self.header(), &mut bytes);
-        for message in merge_claims(taken) {
-            wire::encode_message(&message, &mut bytes, Framing::Datagram);
+        let mut messages: Vec<Message> = posts.into_iter().map(|post| post.message).collect();
+        messages.sort_by_key(rank);
+        if let Some(bytes) = self.encode(messages) {
+            self.transmit(to, bytes);
         }
-        self.count_sent(&bytes);
-        self.ready.push_back(Ready::Datagram(to, Arc::from(bytes)));
     }
 
-    /// Encodes one frame for a stream.
-    pub(super) fn send_frame(&mut self, stream: StreamId, message: &Message) {
+    /// Encodes one frame for a stream. A message that the wire cannot carry costs the stream: its peer waits for it.
+    pub(super) fn send_frame(&mut self, now: Now, stream: StreamId, message: &Message) {
         let mut bytes = Vec::new();
         wire::begin(&self.header(), &mut bytes);
-        wire::encode_message(message, &mut bytes, Framing::Frame);
+        if !wire::encode_message(message, &mut bytes, Framing::Frame) {
+            self.traffic.dropped_overload += 1;
+            self.transfer.refuse(now, stream, &self.roster);
+            return;
+        }
         self.traffic.frames_sent += 1;
         self.traffic.frame_bytes_sent += bytes.len() as u64;
         self.ready.push_back(Ready::Frame(stream, bytes));

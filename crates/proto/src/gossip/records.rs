@@ -131,11 +131,10 @@ impl Gossip {
     }
 
     /// A newer run of its name took this id's slot: nothing of the old run goes on.
-    fn retire(&mut self, now: Now, old: MemberId) {
+    pub(super) fn retire(&mut self, now: Now, old: MemberId) {
         self.detector.handle_member(now, old, &self.roster, &mut self.rng);
-        self.sync.handle_gone(now, old);
+        self.forget(now, old);
         self.rumors.drop_claim(old);
-        self.drifts.remove(&old);
         self.revived.remove(&old);
     }
 

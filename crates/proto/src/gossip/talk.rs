@@ -266,6 +266,7 @@ impl Gossip {
     }
 
     pub(super) fn handle_poll(&mut self, from: MemberId, ids: Vec<RumorId>) {
+        self.roster.index_rumors();
         let seen: Vec<RumorId> = ids.into_iter().filter(|&id| self.knows(id)).collect();
         if !seen.is_empty() {
             self.post(from, Message::Seen(seen), Class::Entries);

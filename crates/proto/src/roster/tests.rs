@@ -105,6 +105,9 @@ fn a_full_table_forgets_the_gone_first_and_then_refuses() {
     r.set_liveness(NOW.mono, MemberId(120), Liveness::Dead);
     assert_eq!(r.merge(NOW, &member("x", 5, 999, 0, Liveness::Alive)), Merged::New);
     assert!(r.get(MemberId(120)).is_none());
+    assert!(r.deadline() <= NOW.mono, "who was forgotten is told at once");
+    assert_eq!(r.handle_timeout(NOW.mono).iter().map(Member::id).collect::<Vec<_>>(), [MemberId(120)]);
+    assert_eq!((r.deadline(), r.dead(), r.left()), (Mono::FAR, 0, 0));
     r.audit().unwrap();
 }
 
@@ -127,11 +130,11 @@ fn picks_are_distinct_living_and_never_oneself() {
     }
     r.set_liveness(NOW.mono, MemberId(107), Liveness::Dead);
     let mut rng = Rng::from_number(3);
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for _ in 0..400 {
         let picked = r.pick_living(&mut rng, 4);
         assert_eq!(picked.len(), 4);
-        let distinct: std::collections::BTreeSet<_> = picked.iter().copied().collect();
+        let distinct: BTreeSet<_> = picked.iter().copied().collect();
         assert_eq!(distinct.len(), 4);
         assert!(!distinct.contains(&MemberId(1)) && !distinct.contains(&MemberId(107)));
         seen.extend(distinct);

@@ -1,6 +1,7 @@
 //! The entries of one member (section 2.3): which write of a key wins, lifetimes, tombstones, the order of keys and of places,
 //! and the settled roots and views that anti-entropy compares (`S1`).
 
+mod audit;
 mod keys;
 mod life;
 mod pages;

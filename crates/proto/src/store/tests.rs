@@ -312,3 +312,32 @@ fn the_heap_is_sixty_bytes_a_key() {
     assert_eq!(s.len(), n);
     assert!(over <= 60.0, "{over}");
 }
+
+#[test]
+fn the_audit_finds_what_is_out_of_step_with_the_entries() {
+    let filled = || {
+        let mut s = store();
+        for i in 0..40u8 {
+            s.set(at(1), &[b'k', i], value("value"), (i % 3 == 0).then_some(5_000), ME).unwrap();
+        }
+        s.delete(at(2), &[b'k', 7], ME).unwrap();
+        s.audit().unwrap();
+        s
+    };
+    let mut s = filled();
+    s.handle_timeout(at(6_000));
+    assert_eq!(s.tombstones(), 15, "a third expired, one deleted");
+    s.audit().unwrap();
+    let breaks: [fn(&mut Store); 5] = [
+        |s| s.bytes += 1,
+        |s| s.tombstones -= 1,
+        |s| s.tree.add(3, 99),
+        |s| s.tree.replace(3, 0, 99),
+        |s| s.due.clear(),
+    ];
+    for break_it in breaks {
+        let mut s = filled();
+        break_it(&mut s);
+        assert!(s.audit().is_err());
+    }
+}

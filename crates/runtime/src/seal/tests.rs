@@ -1,5 +1,4 @@
 use super::*;
-use std::time::Instant;
 
 const KEY: [u8; 32] = [7; 32];
 const OTHER: [u8; 32] = [8; 32];
@@ -295,23 +294,4 @@ fn streams_of_outsiders_and_other_ids_are_refused() {
     let mut bytes = out.preamble().encode();
     bytes[0] = 9;
     assert_eq!(Preamble::decode(&bytes), None);
-}
-
-/// Prints what a seal costs: `cargo test -p hearsay-runtime -- --ignored --nocapture seal_cost`.
-#[test]
-#[ignore = "a figure, not a check"]
-fn seal_cost() {
-    for keys in [&[][..], &[KEY]] {
-        for size in [64, 1_376] {
-            let (a, b) = (sealer("x", keys), sealer("x", keys));
-            let message = plain(9, &vec![1; size - HEADER_BYTES]);
-            let mut out = Vec::new();
-            let start = Instant::now();
-            for _ in 0..100_000 {
-                a.seal(&message, &mut out).unwrap();
-                assert!(b.open(&mut out).is_ok());
-            }
-            println!("{} keys, {size} B: {:?} for seal and open", keys.len(), start.elapsed() / 100_000);
-        }
-    }
 }
