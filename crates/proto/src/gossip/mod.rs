@@ -180,7 +180,7 @@ impl Gossip {
             index: MemberIndex::new(),
             join: Join::new(&config, now, &mut rng),
             transfer: Transfer::new(&config, now),
-            talk: Talk::new(&config),
+            talk: Talk::new(&config, now),
             confirm: Confirm::new(now),
             budget: Budget::new(config.bytes_per_second_max, now.mono),
             outbox: Outbox::default(),

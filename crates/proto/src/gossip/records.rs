@@ -22,7 +22,7 @@ pub(super) enum Source {
     Rumor(u8),
     /// HELLO without spread, WELCOME of a join, or a session: not hot.
     Quiet,
-    /// A PAGE that was asked for: not hot, and broadcasts in it are not delivered.
+    /// A PAGE that was asked for: not hot, and broadcasts in it that are older than I am are not delivered.
     Page,
 }
 

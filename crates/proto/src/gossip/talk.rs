@@ -229,11 +229,11 @@ impl Gossip {
         }
     }
 
-    /// An entry of another member was accepted; `quiet`: it came with my PULL.
-    pub(super) fn talk_of(&mut self, now: Now, entry: &Arc<Entry>, quiet: bool) {
+    /// An entry of another member was accepted; `pulled`: it came with my PULL.
+    pub(super) fn talk_of(&mut self, now: Now, entry: &Arc<Entry>, pulled: bool) {
         if entry.is_reserved() {
             self.talk.set_rtt(self.detector.rtt_max_recent(now));
-            self.talk.handle_reserved(now, entry, quiet, &self.roster, &mut self.rng);
+            self.talk.handle_reserved(now, entry, pulled, &self.roster, &mut self.rng);
         }
     }
 

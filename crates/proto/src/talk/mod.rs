@@ -70,6 +70,8 @@ pub struct Talk {
     room: usize,
     bytes_per_second: u64,
     wait: Duration,
+    /// Wall ms at which I began.
+    born_ms: u64,
 }
 
 fn too_many(what: &'static str, max: usize) -> CallError {
@@ -78,7 +80,7 @@ fn too_many(what: &'static str, max: usize) -> CallError {
 
 impl Talk {
     /// Nothing said yet.
-    pub fn new(config: &Config) -> Talk {
+    pub fn new(config: &Config, now: Now) -> Talk {
         Talk {
             sends: VecDeque::new(),
             events: VecDeque::new(),
@@ -91,6 +93,7 @@ impl Talk {
             room: config.room(),
             bytes_per_second: config.bytes_per_second_max,
             wait: config.rtt_initial.mul_f64(1.1) + Duration::from_millis(20),
+            born_ms: now.wall.0,
         }
     }
 
@@ -261,15 +264,16 @@ impl Talk {
         self.mail.cancel(number);
     }
 
-    /// A reserved entry is news. `quiet`: it came with my PULL, so nobody is told.
+    /// A reserved entry is news. `pulled`: it came with my PULL, so nobody is told if it is older than I am.
     pub fn handle_reserved(
         &mut self,
         now: Now,
         entry: &Arc<Entry>,
-        quiet: bool,
+        pulled: bool,
         roster: &Roster,
         rng: &mut Rng,
     ) {
+        let quiet = pulled && entry.version.stamp.wall().0 < self.born_ms;
         match format::parse_key(entry) {
             Some((Kind::Broadcast, number)) => {
                 let Talk { subscribed: topics, events, asks, metrics, .. } = self;
