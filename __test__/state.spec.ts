@@ -224,3 +224,53 @@ test('a write is read and watched on every other member', async (t) => {
   await tc.converged()
   t.false(a.state.has('flags/beta'))
 })
+
+test('spread resolves when so many others hold this version or a newer one', async (t) => {
+  await using tc = await createTestCluster(3)
+  const [a, b] = tc.clusters as [Cluster, Cluster]
+  t.is(a.metrics().talk.pollsSent, 0, 'nothing is sent unless somebody waits')
+  const first = a.state.set('k', 1)
+  await a.state.spread('k', { version: first.version, members: 2 })
+  for (const cluster of tc.clusters) t.is(cluster.state.get('k'), 1)
+  b.state.delete('k')
+  await b.state.spread('k', { members: 2 })
+  for (const cluster of tc.clusters) t.false(cluster.state.has('k'), 'a delete counts')
+  await b.state.spread('k', { version: first.version, members: 2 })
+  const replaced = a.state.set('k', 2)
+  a.state.set('k', 3)
+  await a.state.spread('k', { version: replaced.version, members: 2 })
+  t.is(b.state.get('k'), 3)
+
+  tc.isolate(2)
+  a.state.set('k', 4)
+  await a.state.spread('k', { members: 1 })
+  await t.throwsAsync(a.state.spread('k', { members: 2, timeoutMs: 700 }), {
+    code: 'ERR_HEARSAY_TIMEOUT',
+    message: "1 of 2 others confirmed 'k' within 700 ms",
+  })
+  tc.heal()
+  await a.state.spread('k', { members: 2, timeoutMs: 20_000 })
+})
+
+test('spread: wrong arguments, abort and stop', async (t) => {
+  const cluster = await Cluster.start()
+  const { state } = cluster
+  await t.throwsAsync(state.spread('k', { members: 1 }), { code: 'ERR_HEARSAY_KEY', message: /known/ })
+  await t.throwsAsync(state.spread('', { members: 1 }), { code: 'ERR_HEARSAY_KEY' })
+  state.set('k', 1)
+  await t.throwsAsync(state.spread('k', {} as never), { message: 'spread.members is missing' })
+  await t.throwsAsync(state.spread('k', { members: 0 }), { message: /^spread\.members must be/ })
+  await t.throwsAsync(state.spread('k', { members: 1, version: 'x' }), {
+    message: /^spread\.version must be/,
+  })
+  await t.throwsAsync(state.spread('k', { members: 1, signal: AbortSignal.abort() }), { name: 'AbortError' })
+  const controller = new AbortController()
+  const aborted = state.spread('k', { members: 1, signal: controller.signal, timeoutMs: 60_000 })
+  controller.abort()
+  await t.throwsAsync(aborted, { name: 'AbortError' })
+  const pending = state.spread('k', { members: 1, timeoutMs: 60_000 })
+  const rejected = t.throwsAsync(pending, { code: 'ERR_HEARSAY_STOPPED' })
+  await cluster.stop()
+  await rejected
+  await t.throwsAsync(state.spread('k', { members: 1 }), { code: 'ERR_HEARSAY_STOPPED' })
+})

@@ -75,6 +75,32 @@ export declare class NativeCluster {
   faultDelay(outMs: number, inMs: number): void
   /** Ends every fault. */
   faultHeal(): void
+  /** Broadcasts and mail of this topic become events. */
+  subscribe(topic: string): void
+  /** And no longer. */
+  unsubscribe(topic: string): void
+  /** Queries of this topic become events. */
+  respond(topic: string): void
+  /** And no longer. */
+  unrespond(topic: string): void
+  /** Broadcasts. */
+  broadcast(topic: string, payload: Uint8Array): NativeSent
+  /** Sends to one member; the event `MailEnded` with this number follows. */
+  send(name: string, topic: string, payload: Uint8Array, timeoutMs: number): number
+  /** Nobody waits for this mail any more. */
+  cancelSend(number: number): void
+  /** Asks; `filter`: key and value in turn. The events `Answer` and `QueryEnded` with this number follow. */
+  query(topic: string, payload: Uint8Array, filter: Array<string>, timeoutMs: number): number
+  /** Nobody reads the answers to this query any more. */
+  cancelQuery(number: number): void
+  /** Answers the event `Query`: 0 the answer, 1 nobody responds, 2 the text of an error. False: too late. */
+  answer(query: number, status: number, payload: Uint8Array): boolean
+  /** Waits for others to hold a version of a key; the event `Confirmed` with this number follows. */
+  spread(key: string, known: string | undefined | null, members: number, timeoutMs: number): number
+  /** Waits for all to hold a broadcast; the event `Confirmed` with this number follows. */
+  reached(number: number, known: string, timeoutMs: number): number
+  /** Nobody waits for this confirmation any more. */
+  cancelConfirm(waiter: number): void
 }
 
 /** A map with a Merkle root. */
@@ -115,6 +141,16 @@ export declare class NativePhi {
   get stdDev(): number
   /** Intervals in the window. */
   get samples(): number
+}
+
+/** A broadcast as its caller sees it. */
+export interface NativeSent {
+  /** Its number. */
+  number: number
+  /** Its version. */
+  version: string
+  /** Own writes are backlogged. */
+  backlogged: boolean
 }
 
 /** Version of this addon; the TypeScript layer refuses another than its own. */

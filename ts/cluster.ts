@@ -16,7 +16,9 @@ import {
 } from './options.js'
 import { type NativeEvent, readEvents, readMember, readMembers } from './packed.js'
 import { State } from './state.js'
+import { type Answer, type QueryOptions, type Sender, type Sent, Talk, type WaitOptions } from './talk.js'
 import type {
+  AnswerOf,
   AnySchema,
   ClusterOptions,
   Health,
@@ -24,7 +26,11 @@ import type {
   Logger,
   Member,
   Metrics,
+  PayloadOf,
+  QueryOf,
+  QueryPayloadOf,
   SchemaShape,
+  TopicOf,
 } from './types.js'
 
 /** Events an iterator may be behind. */
@@ -78,6 +84,7 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
   readonly state: State<S>
 
   readonly #native: NativeCluster
+  readonly #talk: Talk<S>
   readonly #options: CheckedOptions
   readonly #logger: Logger
   readonly #waiters = new Set<Waiter>()
@@ -98,7 +105,7 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
   #reseed: NodeJS.Timeout | undefined
   #grace: NodeJS.Timeout | undefined
   #releaseLoop: (() => void) | undefined
-  #lag = { events: 0, watch: 0 }
+  #lag = { events: 0, watch: 0, broadcasts: 0 }
 
   /** Use {@link Cluster.start}. */
   private constructor(options: CheckedOptions) {
@@ -120,6 +127,13 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
       codec: options.codec,
       lagged: (count) => this.#lagged('watch', count),
       failed: (error) => this.#report(error),
+      spread: (...wait) => this.#talk.spread(...wait),
+    })
+    this.#talk = new Talk<S>({
+      native: () => this.#running(),
+      codec: options.codec,
+      failed: (error) => this.#report(error),
+      responderFailed: (topic, error) => this.#log('warn', { topic, error }, 'a responder failed'),
     })
     natives.set(this, this.#native)
   }
@@ -231,6 +245,58 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
   async updateTags(tags: Readonly<Record<string, string>>): Promise<void> {
     const checked = checkTags(tags, 'tags')
     this.#call((native) => native.updateTags(Object.entries(checked).flat()))
+  }
+
+  /**
+   * Says something to all members, self included: each subscriber of the topic gets it once, in the order of this sender. Members
+   * cut off get it after the heal, within `broadcastRetentionMs`. Throws `ERR_HEARSAY_TOPIC`, `ERR_HEARSAY_VALUE`,
+   * `ERR_HEARSAY_CODEC`, `ERR_HEARSAY_STORE_FULL`.
+   */
+  broadcast<T extends TopicOf<S>>(topic: T, payload: PayloadOf<S, T>): Sent {
+    return this.#talk.broadcast(topic, payload)
+  }
+
+  /** Hears broadcasts and mail of a topic from now on; returns a function that ends it. Throws `ERR_HEARSAY_TOPIC`. */
+  subscribe<T extends TopicOf<S>>(
+    topic: T,
+    handler: (payload: PayloadOf<S, T>, sender: Sender) => unknown,
+  ): () => void {
+    return this.#talk.subscribe(topic, handler)
+  }
+
+  /**
+   * Sends to one member, whose subscribers of the topic get it at most once. Resolves when its process has it. Rejects with
+   * `ERR_HEARSAY_TIMEOUT` after `timeoutMs` (5,000), `ERR_HEARSAY_UNKNOWN_MEMBER`, `ERR_HEARSAY_STOPPED`, an `AbortError`, and as
+   * `broadcast` throws.
+   */
+  async send<T extends TopicOf<S>>(
+    member: string,
+    topic: T,
+    payload: PayloadOf<S, T>,
+    options?: WaitOptions,
+  ): Promise<void> {
+    await this.#talk.send(member, topic, payload, options)
+  }
+
+  /**
+   * Asks every live member the filter matches, self included if it responds. Answers come as they arrive; a responder that throws
+   * as `error` with code `ERR_HEARSAY_RESPONDER`, and last those that have not answered after `timeoutMs` (5,000), with
+   * `ERR_HEARSAY_NO_ANSWER`. Members without a responder are left out. Throws as `broadcast`; `ERR_HEARSAY_TAGS`.
+   */
+  query<T extends QueryOf<S>>(
+    topic: T,
+    payload: QueryPayloadOf<S, T>,
+    options?: QueryOptions,
+  ): AsyncIterableIterator<Answer<AnswerOf<S, T>>, undefined, undefined> {
+    return this.#talk.query(topic, payload, options)
+  }
+
+  /** Answers the queries of a topic, one responder each; returns a function that ends it. Throws `ERR_HEARSAY_TOPIC`. */
+  respond<T extends QueryOf<S>>(
+    topic: T,
+    responder: (payload: QueryPayloadOf<S, T>, sender: Sender) => AnswerOf<S, T> | Promise<AnswerOf<S, T>>,
+  ): () => void {
+    return this.#talk.respond(topic, responder)
   }
 
   /** Hex Merkle root of the replica: members and state. Equal roots mean equal replicas. */
@@ -490,13 +556,15 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
   #deliver(events: NativeEvent[]): void {
     const mute = this.#phase === 'stopping' || this.#phase === 'stopped'
     const batch: ClusterEvent[] = []
+    const thrown: unknown[] = []
     let failure: HearsayError | undefined
     for (const event of events) {
       failure = this.#handle(event) ?? failure
+      if (!mute) this.#talk.deliver(event, thrown)
       const told = mute ? undefined : toClusterEvent(event)
       if (told !== undefined) batch.push(told)
     }
-    if (!mute) this.#publish(batch)
+    if (!mute) this.#publish(batch, thrown)
     if (failure !== undefined) this.#stop(failure)
     if (events.some((event) => event.type === 'stopped')) this.#finish(stoppedError())
     this.#settleWaiters()
@@ -511,6 +579,7 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
       case 'lagged':
         this.#lag.events += event.events
         this.#lag.watch += event.changes
+        this.#lag.broadcasts += event.messages
         return undefined
       case 'started':
         if (this.#phase === 'starting') this.#phase = 'running'
@@ -551,21 +620,13 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
   }
 
   /** Hands events to listeners and iterators; what a listener throws comes up when all have had theirs. */
-  #publish(batch: ClusterEvent[]): void {
-    if (this.#lag.events > 0) {
-      batch.push({ type: 'lagged', source: 'events', dropped: this.#lag.events })
-      this.#lag.events = 0
+  #publish(batch: ClusterEvent[], thrown: unknown[] = []): void {
+    for (const source of ['events', 'watch', 'broadcasts'] as const) {
+      if (this.#lag[source] > 0) batch.push({ type: 'lagged', source, dropped: this.#lag[source] })
+      this.#lag[source] = 0
     }
-    if (this.#lag.watch > 0) {
-      batch.push({ type: 'lagged', source: 'watch', dropped: this.#lag.watch })
-      this.#lag.watch = 0
-    }
-    if (this.#held !== undefined) {
-      for (const event of batch) this.#held.push(event)
-      return
-    }
-    const thrown: unknown[] = []
-    for (const event of batch) {
+    this.#held?.push(...batch)
+    for (const event of this.#held === undefined ? batch : []) {
       for (const stream of this.#streams) stream.push(event)
       try {
         this.#emit(event)
@@ -643,6 +704,7 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
     for (const end of [...this.#joins]) end()
     for (const stream of [...this.#streams]) stream.end()
     this.state.end()
+    this.#talk.end()
   }
 
   /** The driver has ended: frees what this side holds. */

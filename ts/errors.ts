@@ -14,7 +14,11 @@ const CODES = [
   'ERR_HEARSAY_STORE_FULL',
   'ERR_HEARSAY_OBSERVED',
   'ERR_HEARSAY_CODEC',
+  'ERR_HEARSAY_TOPIC',
+  'ERR_HEARSAY_BUSY',
   'ERR_HEARSAY_UNKNOWN_MEMBER',
+  'ERR_HEARSAY_NO_ANSWER',
+  'ERR_HEARSAY_RESPONDER',
   'ERR_HEARSAY_TIMEOUT',
   'ERR_HEARSAY_STOPPED',
   'ERR_HEARSAY_TIME',
@@ -37,13 +41,17 @@ const CODES = [
  * | `ERR_HEARSAY_NAME` | a name is not 1..128 bytes of printable UTF-8 |
  * | `ERR_HEARSAY_NAME_CONFLICT` | another member lives under this name |
  * | `ERR_HEARSAY_KEYS` | the ring of cluster keys cannot be used or exchanged so |
- * | `ERR_HEARSAY_KEY` | a key is empty, over `limits.keyBytesMax`, or begins with U+0000 |
- * | `ERR_HEARSAY_VALUE` | a value is over `limits.valueBytesMax` once encoded |
+ * | `ERR_HEARSAY_KEY` | a key is empty, over `limits.keyBytesMax`, begins with U+0000, or (`spread`) was never seen |
+ * | `ERR_HEARSAY_VALUE` | a value, payload or answer is over `limits.valueBytesMax` once encoded |
  * | `ERR_HEARSAY_TAGS` | tags are over 512 bytes once encoded |
  * | `ERR_HEARSAY_STORE_FULL` | the replica is at `limits.entriesMax` or `limits.storeBytesMax` |
  * | `ERR_HEARSAY_OBSERVED` | too many members are observed |
- * | `ERR_HEARSAY_CODEC` | a value cannot be encoded, or a stored one cannot be decoded |
- * | `ERR_HEARSAY_UNKNOWN_MEMBER` | no member of this name is known |
+ * | `ERR_HEARSAY_CODEC` | a value or payload cannot be encoded, or what came cannot be decoded |
+ * | `ERR_HEARSAY_TOPIC` | a topic has not 1..256 bytes |
+ * | `ERR_HEARSAY_BUSY` | too many topics, queries, sends or waits at once; the message has the limit |
+ * | `ERR_HEARSAY_UNKNOWN_MEMBER` | no member of this name is known, or it has left |
+ * | `ERR_HEARSAY_NO_ANSWER` | a member has not answered a query in time (only inside an answer) |
+ * | `ERR_HEARSAY_RESPONDER` | a responder threw; its message is this error's (only inside an answer) |
  * | `ERR_HEARSAY_TIMEOUT` | what was waited for did not happen in time |
  * | `ERR_HEARSAY_STOPPED` | the cluster has left or was stopped |
  * | `ERR_HEARSAY_TIME` | a time given to a failure detector is NaN, infinite or goes backwards |

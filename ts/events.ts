@@ -11,9 +11,9 @@ export interface SeedFailed {
 
 /** What a slow reader was not given. */
 export interface Lagged {
-  /** `events` (iterators and, after a long block, listeners) or `watch`. */
-  source: 'events' | 'watch'
-  /** How many; for `watch`, older values of keys whose newest value is given. */
+  /** `events` (iterators and, after a long block, listeners), `watch`, or `broadcasts` (and mail). */
+  source: 'events' | 'watch' | 'broadcasts'
+  /** How many; for `watch`, older values of keys whose newest value is given; for `broadcasts`, also those that never came. */
   dropped: number
 }
 

@@ -10,6 +10,7 @@ export { MerkleTree } from './merkle.js'
 export type { MemberEventName } from './packed.js'
 export { PhiAccrualDetector, type PhiOptions } from './phi.js'
 export type { PrefixOptions, State, WatchOptions, WriteOptions } from './state.js'
+export type { Answer, QueryOptions, Reached, Sender, Sent, SpreadOptions, WaitOptions } from './talk.js'
 export type {
   AnySchema,
   ClusterOptions,

@@ -365,7 +365,17 @@ export function checkPhiOptions(options: unknown): PhiSettings {
   return phi(options ?? {}, '') as PhiSettings
 }
 
-const wait = object({ timeoutMs: integer(0, 2_147_483_647), signal, members: integer(1, 65_535) })
+const timeoutMs = integer(0, 2_147_483_647)
+const wait = object({ timeoutMs, signal, members: integer(1, 65_535) })
+
+const version: Check<string> = (value, path) => {
+  if (typeof value !== 'string' || !/^[0-9a-f]{32}$/.test(value))
+    throw wrong(path, 'a version that `set` returned', value)
+  return value
+}
+
+const spread = object({ timeoutMs, signal, members: integer(1, 65_535), version })
+const query = object({ timeoutMs, signal, filter: object({ tags }) })
 
 /** How long a call waits, and for how many. */
 export interface Wait {
@@ -377,6 +387,19 @@ export interface Wait {
 /** Checks `{ timeoutMs, signal, members }` of a call; unknown fields are refused. */
 export function checkWait(options: unknown, call: string): Wait {
   return wait(options ?? {}, call)
+}
+
+/** Checks the options of `state.spread`. */
+export function checkSpread(options: unknown, call: string): Wait & { version?: string } {
+  return spread(options ?? {}, call)
+}
+
+/** Checks the options of `query`. */
+export function checkQuery(
+  options: unknown,
+  call: string,
+): Wait & { filter?: { tags?: Record<string, string> } } {
+  return query(options ?? {}, call)
 }
 
 /** Checks the filter of `members()`; without one: alive and suspect. */

@@ -16,6 +16,13 @@ export const Kind = {
   startFailed: 19,
   failed: 20,
   stopped: 21,
+  broadcast: 22,
+  mail: 23,
+  mailEnded: 24,
+  query: 25,
+  answer: 26,
+  queryEnded: 27,
+  confirmed: 28,
 } as const
 
 /** The name of an event about a member. */
@@ -48,6 +55,20 @@ export interface RawChange {
   origin: string | null
 }
 
+/** A message of another member, not decoded yet. */
+export interface RawMessage {
+  from: string
+  topic: string
+  bytes: Buffer
+}
+
+/** An answer to a query, not decoded yet; status as `crates/addon/src/events.rs` has it. */
+export interface RawAnswer {
+  from: string
+  status: number
+  bytes: Buffer
+}
+
 /** One event as the addon packed it. */
 export type NativeEvent =
   | { type: MemberEventName; member: Member }
@@ -60,11 +81,17 @@ export type NativeEvent =
   | { type: 'rejoined'; dropped: number }
   | { type: 'clockOff'; offMs: number }
   | { type: 'leaveEnded' }
-  | { type: 'lagged'; events: number; changes: number }
+  | { type: 'lagged'; events: number; changes: number; messages: number }
   | { type: 'started' }
   | { type: 'startFailed'; code: string; message: string }
   | { type: 'failed'; reason: string }
   | { type: 'stopped' }
+  | { type: 'broadcast' | 'mail'; message: RawMessage }
+  | { type: 'mailEnded'; number: number; delivered: boolean }
+  | { type: 'query'; query: number; message: RawMessage }
+  | { type: 'answer'; query: number; answer: RawAnswer }
+  | { type: 'queryEnded'; query: number; silent: string[] }
+  | { type: 'confirmed'; waiter: number; count: number; of: number }
 
 const LIVENESS: readonly Liveness[] = ['alive', 'alive', 'suspect', 'dead', 'left']
 const CHANGES: readonly RawChange['type'][] = ['set', 'delete', 'expire']
@@ -142,12 +169,20 @@ class Reader {
     return { type, key, bytes, version, origin: known ? origin : null }
   }
 
+  message(): RawMessage {
+    return { from: this.text(), topic: this.text(), bytes: this.bytes() }
+  }
+
+  names(): string[] {
+    return Array.from({ length: this.count() }, () => this.text())
+  }
+
   healed(): PartitionHealed {
     const keysReceived = this.number()
     const keysSent = this.number()
     const bytes = this.number()
     const durationMs = this.number()
-    const members = Array.from({ length: this.count() }, () => this.text())
+    const members = this.names()
     return { members, keysReceived, keysSent, bytes, durationMs }
   }
 }
@@ -175,7 +210,12 @@ function event(kind: number, reader: Reader): NativeEvent | undefined {
     case Kind.leaveEnded:
       return { type: 'leaveEnded' }
     case Kind.lagged:
-      return { type: 'lagged', events: reader.number(), changes: reader.number() }
+      return {
+        type: 'lagged',
+        events: reader.number(),
+        changes: reader.number(),
+        messages: reader.number(),
+      }
     case Kind.started:
       return { type: 'started' }
     case Kind.startFailed:
@@ -184,6 +224,26 @@ function event(kind: number, reader: Reader): NativeEvent | undefined {
       return { type: 'failed', reason: reader.text() }
     case Kind.stopped:
       return { type: 'stopped' }
+    case Kind.broadcast:
+      return { type: 'broadcast', message: reader.message() }
+    case Kind.mail:
+      return { type: 'mail', message: reader.message() }
+    case Kind.mailEnded:
+      return { type: 'mailEnded', number: reader.number(), delivered: reader.byte() === 1 }
+    case Kind.query:
+      return { type: 'query', query: reader.number(), message: reader.message() }
+    case Kind.answer: {
+      const query = reader.number()
+      return {
+        type: 'answer',
+        query,
+        answer: { from: reader.text(), status: reader.byte(), bytes: reader.bytes() },
+      }
+    }
+    case Kind.queryEnded:
+      return { type: 'queryEnded', query: reader.number(), silent: reader.names() }
+    case Kind.confirmed:
+      return { type: 'confirmed', waiter: reader.number(), count: reader.number(), of: reader.number() }
     default:
       return undefined
   }

@@ -1,8 +1,10 @@
+import { decode, encode } from './codec.js'
 import { fromNative, HearsayError } from './errors.js'
 import { Stream } from './events.js'
 import type { NativeCluster } from './native.js'
-import { nearest, show } from './options.js'
+import { checkSpread, nearest, show } from './options.js'
 import { type RawChange, readEntries, readKeys } from './packed.js'
+import type { SpreadOptions } from './talk.js'
 import type { AnySchema, Codec, KeyOf, SchemaShape, StateChange, ValueOf, Written } from './types.js'
 
 /** Changes a watcher may be behind before older values of a key give way to the newest. */
@@ -35,40 +37,17 @@ export interface StateHost {
   lagged(count: number): void
   /** Something went wrong that no caller can be told. */
   failed(error: HearsayError): void
+  /** Resolves when so many others hold a version of a key, or a newer one. */
+  spread(
+    key: string,
+    version: string | undefined,
+    members: number,
+    timeoutMs: number | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<void>
 }
 
 type Watcher = Stream<RawChange, StateChange>
-
-/** Depth-first search for what JSON would silently drop. The value holds no cycle: it was encoded before. */
-function lost(value: unknown): string | undefined {
-  if (value === null) return undefined
-  if (typeof value !== 'object') {
-    return value === undefined || typeof value === 'function' || typeof value === 'symbol'
-      ? typeof value
-      : undefined
-  }
-  if ('toJSON' in value && typeof value.toJSON === 'function') return undefined
-  for (const field of Object.values(value)) {
-    const found = lost(field)
-    if (found !== undefined) return found
-  }
-  return undefined
-}
-
-function encodeJson(key: string, value: unknown): string {
-  let text: string | undefined
-  let cause: unknown
-  try {
-    text = JSON.stringify(value)
-  } catch (error) {
-    cause = error
-  }
-  const bad = text === undefined && cause !== undefined ? undefined : lost(value)
-  if (text !== undefined && bad === undefined) return text
-  const why =
-    bad === undefined ? (cause instanceof Error ? cause.message : String(cause)) : `JSON has no ${bad}`
-  throw new HearsayError('ERR_HEARSAY_CODEC', `the value of '${key}' cannot be encoded: ${why}`, { cause })
-}
 
 /** The shared state: a map of the whole cluster, read and written on the local replica. */
 export class State<S extends SchemaShape = AnySchema> {
@@ -182,6 +161,18 @@ export class State<S extends SchemaShape = AnySchema> {
     return watcher as AsyncIterableIterator<StateChange<KeyOf<S>, ValueOf<S, KeyOf<S>>>>
   }
 
+  /**
+   * Resolves when `members` others confirm that they hold this version of a key or a newer one; without `version` the newest
+   * known, a delete included. Rejects with `ERR_HEARSAY_TIMEOUT` after `timeoutMs` (5,000), `ERR_HEARSAY_KEY` if no version is
+   * known, `ERR_HEARSAY_STOPPED`, or an `AbortError`.
+   */
+  async spread(key: KeyOf<S>, options: SpreadOptions): Promise<void> {
+    checkKey(key)
+    const { version, members, timeoutMs, signal } = checkSpread(options, 'spread')
+    if (members === undefined) throw new HearsayError('ERR_HEARSAY_ARGUMENT', 'spread.members is missing')
+    await this.#host.spread(key, version, members, timeoutMs, signal)
+  }
+
   /** @internal Hands a change to who watches its key. */
   deliver(change: RawChange): void {
     for (const [watcher, prefix] of this.#watchers) {
@@ -229,44 +220,13 @@ export class State<S extends SchemaShape = AnySchema> {
   }
 
   #encode(key: string, value: unknown): string | Uint8Array {
-    const { codec } = this.#host
-    if (codec === 'json') return encodeJson(key, value)
-    let bytes: unknown = value
-    if (codec !== 'bytes') {
-      try {
-        bytes = codec.encode(value)
-      } catch (cause) {
-        throw new HearsayError(
-          'ERR_HEARSAY_CODEC',
-          `the value of '${key}' cannot be encoded: ${text(cause)}`,
-          { cause },
-        )
-      }
-    }
-    if (bytes instanceof Uint8Array) return bytes
-    throw new HearsayError(
-      'ERR_HEARSAY_CODEC',
-      `the value of '${key}' must be a Uint8Array, got ${show(bytes)}`,
-    )
+    return encode(this.#host.codec, `the value of '${key}'`, value)
   }
 
   #decode(key: string, encoded: string | Buffer): unknown {
-    const { codec } = this.#host
-    try {
-      if (codec === 'json')
-        return JSON.parse(typeof encoded === 'string' ? encoded : encoded.toString('utf8'))
-      const bytes = typeof encoded === 'string' ? Buffer.from(encoded) : encoded
-      const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-      return codec === 'bytes' ? plain : codec.decode(plain)
-    } catch (cause) {
-      throw new HearsayError('ERR_HEARSAY_CODEC', `the value of '${key}' cannot be decoded: ${text(cause)}`, {
-        cause,
-      })
-    }
+    return decode(this.#host.codec, `the value of '${key}'`, encoded)
   }
 }
-
-const text = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
 
 function lastKey(page: Buffer): string {
   let at = 0

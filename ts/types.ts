@@ -111,7 +111,7 @@ export interface ClusterOptions {
         bytesPerSecondMax?: number | undefined
       }
     | undefined
-  /** How state values travel; every member of a cluster must use the same. Default `json`. */
+  /** How state values and payloads travel; every member of a cluster must use the same. Default `json`. */
   codec?: Codec | undefined
   /** Silent by default. */
   logger?: Logger | undefined
@@ -133,7 +133,7 @@ export interface Limits {
   membersMax?: number | undefined
   /** Longest key, 1..512; default 512. */
   keyBytesMax?: number | undefined
-  /** Longest encoded value, 1..16777216; default 1048576. */
+  /** Longest encoded value, payload or answer, 1..16777216; default 1048576. */
   valueBytesMax?: number | undefined
   /** Entries in the replica, tombstones included, >= 1; default 16000000. */
   entriesMax?: number | undefined
@@ -145,15 +145,20 @@ export interface Limits {
 
 /**
  * Types of what a cluster holds. `state` maps key patterns to values, with template literals as patterns:
- * `interface Schema { state: { [key: `flags/${string}`]: { on: boolean }; leader: string } }`.
+ * `interface Schema { state: { [key: `flags/${string}`]: { on: boolean }; leader: string } }`. `topics` maps topics to payloads of
+ * `broadcast` and `send`, `queries` topics to functions: `{ 'disk-free': (payload: { path: string }) => number }`.
  */
 export interface SchemaShape {
   state?: object
+  topics?: object
+  queries?: object
 }
 
 /** The schema of a cluster that was given none: every key holds `unknown`. */
 export interface AnySchema {
   state: { [key: string]: unknown }
+  topics: { [topic: string]: unknown }
+  queries: { [topic: string]: (payload: unknown) => unknown }
 }
 
 /** The state part of a schema. */
@@ -168,6 +173,39 @@ export type KeyOf<S extends SchemaShape> = Extract<keyof StateOf<S>, string>
 export type ValueOf<S extends SchemaShape, K extends string> = K extends keyof StateOf<S>
   ? StateOf<S>[K]
   : unknown
+
+/** The topics part of a schema. */
+export type TopicsOf<S extends SchemaShape> = S extends { topics: infer T extends object }
+  ? T
+  : AnySchema['topics']
+
+/** The topics of a schema. */
+export type TopicOf<S extends SchemaShape> = Extract<keyof TopicsOf<S>, string>
+
+/** What is said under a topic. */
+export type PayloadOf<S extends SchemaShape, T extends string> = T extends keyof TopicsOf<S>
+  ? TopicsOf<S>[T]
+  : unknown
+
+/** The queries part of a schema. */
+export type QueriesOf<S extends SchemaShape> = S extends { queries: infer T extends object }
+  ? T
+  : AnySchema['queries']
+
+/** The topics of a schema's queries. */
+export type QueryOf<S extends SchemaShape> = Extract<keyof QueriesOf<S>, string>
+
+type QueryFunction<S extends SchemaShape, T extends string> = T extends keyof QueriesOf<S>
+  ? QueriesOf<S>[T]
+  : unknown
+
+/** What a query says. */
+export type QueryPayloadOf<S extends SchemaShape, T extends string> =
+  QueryFunction<S, T> extends (payload: infer P) => unknown ? P : unknown
+
+/** What a query is answered with. */
+export type AnswerOf<S extends SchemaShape, T extends string> =
+  QueryFunction<S, T> extends (payload: never) => infer A ? A : unknown
 
 /** A write as its caller sees it. */
 export interface Written {
@@ -219,6 +257,8 @@ export interface Metrics {
   rumors: Record<string, number>
   /** Sessions, useless sessions, records and bytes moved. */
   antiEntropy: Record<string, number>
+  /** Broadcasts, queries, answers, mail and polls. */
+  talk: Record<string, number>
   /** Keys, bytes, tombstones. */
   store: { keys: number; bytes: number; tombstones: number }
   /** Own wall clock minus the median of the partners', ms. */

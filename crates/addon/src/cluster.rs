@@ -161,6 +161,13 @@ fn addresses(texts: &[String]) -> Result<Vec<SocketAddr>, JsError> {
     texts.iter().map(parse).collect()
 }
 
+impl NativeCluster {
+    /// The running member's handle.
+    pub(crate) fn handle(&self) -> Result<Handle, JsError> {
+        self.shared.handle()
+    }
+}
+
 #[napi]
 impl NativeCluster {
     /// Begins a start; the event `Started` or `StartFailed` follows. `wake` is called when there is something to drain.

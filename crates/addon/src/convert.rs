@@ -226,6 +226,26 @@ impl<'a> Writer<'a> {
         self.out.push(u8::from(flag));
     }
 
+    /// One byte.
+    pub fn byte(&mut self, byte: u8) {
+        self.out.push(byte);
+    }
+
+    /// A message of another member: its name, the topic, the payload.
+    pub fn message(&mut self, from: &str, topic: &str, payload: &[u8]) {
+        self.text(from);
+        self.text(topic);
+        self.bytes(payload);
+    }
+
+    /// Names with their count before them.
+    pub fn names(&mut self, names: &[std::sync::Arc<str>]) {
+        self.out.extend_from_slice(&(names.len() as u32).to_le_bytes());
+        for name in names {
+            self.text(name);
+        }
+    }
+
     /// A number.
     pub fn number(&mut self, number: f64) {
         self.out.extend_from_slice(&number.to_le_bytes());
@@ -279,10 +299,7 @@ impl<'a> Writer<'a> {
         self.number(healed.keys_sent as f64);
         self.number(healed.bytes as f64);
         self.number(healed.duration_ms as f64);
-        self.out.extend_from_slice(&(healed.members.len() as u32).to_le_bytes());
-        for name in &healed.members {
-            self.text(name);
-        }
+        self.names(&healed.members);
     }
 }
 
@@ -368,6 +385,7 @@ pub fn metrics(metrics: &Metrics) -> String {
     groups.put("rumors", "hot", gauges.rumors_hot as f64);
     groups.put("rumors", "backlog_age_ms", gauges.backlog_age_ms as f64);
     metrics.protocol.sync.each(|name, value| groups.put("antiEntropy", name, value as f64));
+    metrics.protocol.talk.each(|name, value| groups.put("talk", name, value as f64));
     groups.put("store", "keys", gauges.store_keys as f64);
     groups.put("store", "bytes", gauges.store_bytes as f64);
     groups.put("store", "tombstones", gauges.store_tombstones as f64);

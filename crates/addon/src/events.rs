@@ -52,7 +52,7 @@ pub enum Kind {
     ClockOff = 15,
     /// Nothing more.
     LeaveEnded = 16,
-    /// Events dropped, changes merged.
+    /// Events dropped, changes merged, messages dropped.
     Lagged = 17,
     /// Sockets are bound, commands work.
     Started = 18,
@@ -62,9 +62,31 @@ pub enum Kind {
     Failed = 20,
     /// Sockets are closed; the last one.
     Stopped = 21,
+    /// Sender, topic, payload.
+    Broadcast = 22,
+    /// Sender, topic, payload.
+    Mail = 23,
+    /// Number, and whether it was delivered.
+    MailEnded = 24,
+    /// Number, asker, topic, payload.
+    Query = 25,
+    /// Number of the query, who answers, status (3: lost), payload.
+    Answer = 26,
+    /// Number of the query, and who was silent.
+    QueryEnded = 27,
+    /// Number, how many, of how many.
+    Confirmed = 28,
 }
 
+/// An answer that the ring had no room for, instead of its status.
+const ANSWER_LOST: u8 = 3;
+
 impl Kind {
+    /// Messages of other members.
+    fn is_message(self) -> bool {
+        matches!(self, Kind::Broadcast | Kind::Mail | Kind::Query)
+    }
+
     /// Control events are few, each awaited by somebody, and never dropped.
     fn is_control(self) -> bool {
         matches!(
@@ -76,6 +98,9 @@ impl Kind {
                 | Kind::StartFailed
                 | Kind::Failed
                 | Kind::Stopped
+                | Kind::MailEnded
+                | Kind::QueryEnded
+                | Kind::Confirmed
         )
     }
 }
@@ -114,6 +139,7 @@ struct Inner {
     newest: BTreeMap<Key, Change>,
     dropped: u64,
     merged: u64,
+    messages: u64,
     lost_total: u64,
     woken: bool,
     watched: bool,
@@ -167,6 +193,33 @@ impl Ring {
             Event::Rejoined { dropped } => self.pack(Kind::Rejoined, |w| w.number(dropped as f64)),
             Event::ClockOff { off_ms } => self.pack(Kind::ClockOff, |w| w.number(off_ms as f64)),
             Event::LeaveEnded => self.pack(Kind::LeaveEnded, |_| ()),
+            Event::BroadcastReceived { from, topic, payload } => {
+                self.pack(Kind::Broadcast, |w| w.message(&from, &topic, &payload))
+            }
+            Event::MailReceived { from, topic, payload } => {
+                self.pack(Kind::Mail, |w| w.message(&from, &topic, &payload))
+            }
+            Event::BroadcastsLagged { dropped, .. } => self.messages_lost(dropped),
+            Event::MailEnded { number, delivered } => self.pack(Kind::MailEnded, |w| {
+                w.number(f64::from(number));
+                w.flag(delivered);
+            }),
+            Event::QueryReceived { query, from, topic, payload } => self.pack(Kind::Query, |w| {
+                w.number(query as f64);
+                w.message(&from, &topic, &payload);
+            }),
+            Event::AnswerReceived { query, from, status, payload } => {
+                self.answer(query, &from, status as u8, &payload)
+            }
+            Event::QueryEnded { query, silent } => self.pack(Kind::QueryEnded, |w| {
+                w.number(f64::from(query));
+                w.names(&silent);
+            }),
+            Event::Confirmed { waiter, count, of } => self.pack(Kind::Confirmed, |w| {
+                w.number(waiter as f64);
+                w.number(count as f64);
+                w.number(of as f64);
+            }),
         }
     }
 
@@ -189,6 +242,32 @@ impl Ring {
     /// Queues the end.
     pub fn stopped(&self) -> Wake {
         self.pack(Kind::Stopped, |_| ())
+    }
+
+    fn messages_lost(&self, count: u64) -> Wake {
+        let mut inner = self.lock();
+        if inner.closed {
+            return Wake::No;
+        }
+        inner.messages += count;
+        inner.wake()
+    }
+
+    /// An answer is never dropped without a word: its reader counts on it.
+    fn answer(&self, query: u32, from: &str, status: u8, payload: &[u8]) -> Wake {
+        let mut inner = self.lock();
+        if inner.closed {
+            return Wake::No;
+        }
+        let full = inner.is_full();
+        inner.lost_total += u64::from(full);
+        inner.write(Kind::Answer, |w| {
+            w.number(f64::from(query));
+            w.text(from);
+            w.byte(if full { ANSWER_LOST } else { status });
+            w.bytes(if full { &[] } else { payload });
+        });
+        inner.wake()
     }
 
     fn change(&self, change: Change) -> Wake {
@@ -214,7 +293,7 @@ impl Ring {
             return Wake::No;
         }
         if inner.is_full() && !kind.is_control() {
-            inner.dropped += 1;
+            *if kind.is_message() { &mut inner.messages } else { &mut inner.dropped } += 1;
             inner.lost_total += 1;
         } else {
             inner.write(kind, body);
@@ -284,13 +363,10 @@ impl Inner {
             let Some((_, change)) = self.newest.pop_first() else { break };
             self.write(Kind::Changed, |w| w.change(&change));
         }
-        if self.dropped > 0 || self.merged > 0 {
-            let (dropped, merged) = (self.dropped as f64, self.merged as f64);
-            (self.dropped, self.merged) = (0, 0);
-            self.write(Kind::Lagged, |w| {
-                w.number(dropped);
-                w.number(merged);
-            });
+        if self.dropped > 0 || self.merged > 0 || self.messages > 0 {
+            let lost = [self.dropped, self.merged, self.messages];
+            (self.dropped, self.merged, self.messages) = (0, 0, 0);
+            self.write(Kind::Lagged, |w| lost.iter().for_each(|&count| w.number(count as f64)));
         }
     }
 }
@@ -385,6 +461,29 @@ mod tests {
         assert_eq!(kinds.last(), Some(&(Kind::Lagged as u8)));
         let newest = [&[4, 0, 0, 0][..], &99u32.to_le_bytes()].concat();
         assert_eq!(all.windows(8).filter(|w| *w == newest).count(), 3, "busy passed 99, a and b end there");
+    }
+
+    #[test]
+    fn messages_that_find_no_room_are_counted_and_answers_say_so() {
+        let ring = Ring::default();
+        let payload = || hearsay_proto::output::Payload::new(Arc::from(&b"payload"[..]), 3);
+        for _ in 0..EVENTS_MAX + 5 {
+            let (from, topic) = (Arc::from("m1"), Arc::from("t"));
+            let _ = ring.event(Event::BroadcastReceived { from, topic, payload: payload() });
+        }
+        let _ = ring.event(Event::BroadcastsLagged { from: None, dropped: 7 });
+        let status = hearsay_proto::wire::AnswerStatus::Ok;
+        let answer =
+            Event::AnswerReceived { query: 1, from: Arc::from("m1"), status, payload: Arc::from(&b"x"[..]) };
+        let _ = ring.event(answer);
+        let _ = ring.event(Event::QueryEnded { query: 1, silent: Vec::new() });
+        let all = drain_all(&ring);
+        let kinds = kinds(&all);
+        assert_eq!(kinds.len(), EVENTS_MAX + 3);
+        assert_eq!(kinds[EVENTS_MAX..], [Kind::Answer as u8, Kind::QueryEnded as u8, Kind::Lagged as u8]);
+        let lost = &all[all.len() - 24..];
+        assert_eq!(lost, [0f64, 0.0, 12.0].map(f64::to_le_bytes).concat());
+        assert!(all.windows(8).any(|w| w == [b'1', ANSWER_LOST, 0, 0, 0, 0, 13, 0]), "without its payload");
     }
 
     #[test]

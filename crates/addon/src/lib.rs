@@ -8,6 +8,7 @@
 mod cluster;
 mod convert;
 mod events;
+mod talk;
 mod tools;
 
 use napi_derive::napi;

@@ -10,11 +10,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearsay_proto::member::{Generation, Incarnation, Liveness, Member, MemberId, Profile};
+use hearsay_proto::member::{Generation, Incarnation, Liveness, Member, MemberId, Profile, Tags};
 use hearsay_proto::output::{Event as Gossiped, StreamId};
 use hearsay_proto::time::{Mono, Now, Wall};
 use hearsay_proto::wire::{
-    Framing, Header, Limits, Message, begin, decode, encode_message, label_hash, peek_header,
+    AnswerStatus, Framing, Header, Limits, Message, begin, decode, encode_message, label_hash, peek_header,
 };
 use hearsay_proto::{Config, Gossip, Identity, Output, Seed};
 
@@ -49,6 +49,10 @@ impl<'a> Script<'a> {
     fn ended(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+fn ms(n: u32) -> Duration {
+    Duration::from_millis(u64::from(n))
 }
 
 /// Address of the n-th member.
@@ -209,7 +213,7 @@ impl Host {
     fn command(&mut self, now: Now, script: &mut Script<'_>) {
         let name = format!("m{}", script.byte() % 9);
         let key = format!("k{}", script.byte() % 16).into_bytes();
-        match script.byte() % 12 {
+        match script.byte() % 20 {
             0 => self.gossip.leave(now),
             1 => drop(self.gossip.update_tags(now, [(name, "v".to_owned())].into())),
             2 => self.gossip.update_address(now, address(script.byte())),
@@ -228,6 +232,38 @@ impl Host {
                 let _ = (self.gossip.metrics(now), self.gossip.living(), self.gossip.me());
             }
             9 => self.join(now, script.byte() % 4),
+            10 => drop(self.gossip.subscribe("t").and_then(|()| self.gossip.respond("q"))),
+            11 => {
+                self.gossip.unsubscribe("t");
+                self.gossip.unrespond("q");
+            }
+            12 => {
+                let bytes = script.word() as usize % 6_000;
+                if let Ok(sent) = self.gossip.broadcast(now, "t", &vec![7; bytes]) {
+                    drop(self.gossip.reached(now, sent.number, sent.version, ms(script.word() % 5_000)));
+                }
+            }
+            13 => {
+                let (bytes, timeout) = (script.word() as usize % 6_000, ms(script.word() % 5_000));
+                drop(self.gossip.send(now, &name, "t", vec![7; bytes].into(), timeout));
+                self.gossip.cancel_send(script.word());
+            }
+            14 => {
+                let filter = if script.byte() < 128 { Tags::new() } else { [(name, "v".to_owned())].into() };
+                drop(self.gossip.query(now, "q", script.slice(), &filter, ms(script.word() % 5_000)));
+                self.gossip.cancel_query(u32::from(script.byte()));
+            }
+            15 => {
+                let status = [AnswerStatus::Ok, AnswerStatus::None, AnswerStatus::Error];
+                let status = status[usize::from(script.byte() % 3)];
+                let bytes = script.word() as usize % 6_000;
+                drop(self.gossip.answer(now, u64::from(script.byte() % 8), status, vec![7; bytes].into()));
+            }
+            16 => {
+                let timeout = ms(script.word() % 5_000);
+                drop(self.gossip.spread(now, &key, None, usize::from(script.byte() % 4), timeout));
+                self.gossip.cancel_confirm(u64::from(script.byte()));
+            }
             _ => {
                 let ttl_ms = (script.byte() < 128).then(|| u64::from(script.word() % 5_000));
                 drop(self.gossip.set(now, &key, script.slice().into(), ttl_ms));

@@ -142,6 +142,9 @@ impl Maker {
 
     /// An entry; keys are few, reserved ones among them.
     pub fn entry(&mut self) -> Entry {
+        if self.one_in(6) {
+            return self.reserved();
+        }
         let mut key = match self.rng.below(8) {
             0 => self.bytes(512).to_vec(),
             1 => vec![0, self.pick(b"bqx", b'b'), 1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0],
@@ -155,6 +158,24 @@ impl Maker {
         let version = Version { stamp: self.stamp(), writer: self.id() };
         let ttl_ms = if self.one_in(3) { Some(self.number()) } else { None };
         Entry { key: key.into(), value, version, tombstone, ttl_ms }
+    }
+
+    /// A broadcast or query of a member, mostly whole; numbers are few, so that they fill each other's gaps.
+    fn reserved(&mut self) -> Entry {
+        let version = Version { stamp: self.stamp(), writer: self.id() };
+        let (letter, topic) = if self.one_in(2) { (b'b', b't') } else { (b'q', b'q') };
+        let number = self.rng.below(8) as u32;
+        let mut key = vec![0, letter];
+        key.extend_from_slice(&version.writer.0.to_le_bytes());
+        key.extend_from_slice(&number.to_le_bytes());
+        let mut value = vec![2, b'm', b'1', 1, 0, topic];
+        let (first, timeout_ms) = (self.rng.below(3) as u32, self.rng.below(3_000) as u32);
+        value.extend_from_slice(&if letter == b'b' { first } else { timeout_ms }.to_le_bytes());
+        value.extend_from_slice(&[0, 0, 7, 7]);
+        if self.one_in(6) {
+            value.truncate(self.rng.below(value.len()));
+        }
+        Entry { key: key.into(), value: value.into(), version, tombstone: false, ttl_ms: None }
     }
 
     /// A claim of any state.

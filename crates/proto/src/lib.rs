@@ -7,6 +7,7 @@
 
 pub mod budget;
 pub mod config;
+pub mod confirm;
 pub mod detector;
 pub mod entry;
 pub mod gossip;
@@ -24,6 +25,7 @@ pub mod roster;
 pub mod rumors;
 pub mod store;
 pub mod sync;
+pub mod talk;
 pub mod time;
 pub mod transfer;
 pub mod wire;

@@ -125,6 +125,44 @@ counters! {
     }
 }
 
+counters! {
+    /// Broadcasts, queries, mail, and confirmations.
+    TalkMetrics {
+        /// Own broadcasts.
+        broadcasts_sent,
+        /// Broadcasts delivered, own ones included.
+        broadcasts_delivered,
+        /// Numbers of other senders' broadcasts that were skipped.
+        broadcasts_skipped,
+        /// Own queries.
+        queries_sent,
+        /// Queries whose filter matched me, own ones included.
+        queries_received,
+        /// Queries or answers not taken for lack of room.
+        queries_refused,
+        /// ANSWERs sent, repetitions included.
+        answers_sent,
+        /// Answers to own queries.
+        answers_received,
+        /// MAILs sent, repetitions included.
+        mail_sent,
+        /// MAILs taken.
+        mail_received,
+        /// MAILs that came again.
+        mail_known,
+        /// MAILs not taken for lack of room.
+        mail_refused,
+        /// Own MAILs that were not acknowledged in time.
+        mail_failed,
+        /// Reserved entries that say nothing.
+        malformed,
+        /// POLLs sent.
+        polls_sent,
+        /// SEENs that counted.
+        seen_received,
+    }
+}
+
 /// Values, not counters: what is there now.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Gauges {
@@ -161,6 +199,8 @@ pub struct Metrics {
     pub rumors: RumorMetrics,
     /// Anti-entropy.
     pub sync: SyncMetrics,
+    /// Broadcasts, queries, mail.
+    pub talk: TalkMetrics,
     /// Present values.
     pub gauges: Gauges,
 }

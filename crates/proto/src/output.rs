@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::entry::{Entry, Version};
 use crate::member::Member;
 use crate::time::Mono;
+use crate::wire::AnswerStatus;
 
 /// A stream between two members. Even ids are opened by the protocol, odd ones are named by the host at accept.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -81,6 +82,33 @@ pub struct Healed {
     pub duration_ms: u64,
 }
 
+/// What a user said, as part of what it travelled in; cheap to clone.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Payload {
+    bytes: Arc<[u8]>,
+    start: usize,
+}
+
+impl Payload {
+    /// The bytes from `start` on.
+    pub fn new(bytes: Arc<[u8]>, start: usize) -> Payload {
+        Payload { bytes, start }
+    }
+}
+
+impl std::ops::Deref for Payload {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for Payload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} B", self.len())
+    }
+}
+
 /// What users are told. Past tense.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event {
@@ -133,12 +161,93 @@ pub enum Event {
     },
     /// The leave has spread; the host may stop.
     LeaveEnded,
+    /// A broadcast of a topic subscribed to, in the order of its sender's numbers.
+    BroadcastReceived {
+        /// Name of the sender.
+        from: Arc<str>,
+        /// Topic.
+        topic: Arc<str>,
+        /// What it says.
+        payload: Payload,
+    },
+    /// Broadcasts of one sender did not come, whatever their topics; later ones were delivered.
+    BroadcastsLagged {
+        /// Name of the sender, if a later one told it.
+        from: Option<Arc<str>>,
+        /// How many.
+        dropped: u64,
+    },
+    /// Mail of a topic subscribed to.
+    MailReceived {
+        /// Name of the sender.
+        from: Arc<str>,
+        /// Topic.
+        topic: Arc<str>,
+        /// What it says.
+        payload: Payload,
+    },
+    /// An own mail arrived, or its time is over.
+    MailEnded {
+        /// Number that `send` returned.
+        number: u32,
+        /// Its receiver's process has it.
+        delivered: bool,
+    },
+    /// A query of a topic that is responded to here: answer it by `Gossip::answer`.
+    QueryReceived {
+        /// Names it for the answer.
+        query: u64,
+        /// Name of the asker.
+        from: Arc<str>,
+        /// Topic.
+        topic: Arc<str>,
+        /// What is asked.
+        payload: Payload,
+    },
+    /// An answer to an own query; members without a responder are left out.
+    AnswerReceived {
+        /// Number that `query` returned.
+        query: u32,
+        /// Name of who answers.
+        from: Arc<str>,
+        /// `Ok`, or `Error` with the text in the payload.
+        status: AnswerStatus,
+        /// The answer.
+        payload: Arc<[u8]>,
+    },
+    /// All have answered, or the time is over.
+    QueryEnded {
+        /// Number that `query` returned.
+        query: u32,
+        /// Names of those who were asked and did not answer.
+        silent: Vec<Arc<str>>,
+    },
+    /// As many as were asked for hold the version, or the time is over.
+    Confirmed {
+        /// Number that `spread` or `reached` returned.
+        waiter: u64,
+        /// How many hold it; for `reached` self included.
+        count: u64,
+        /// How many were asked for.
+        of: u64,
+    },
 }
 
 /// One change of a key as a caller sees it after `set` or `delete`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Written {
     /// The version written.
+    pub version: Version,
+    /// Own writes wait longer than they should (section 6).
+    pub backlogged: bool,
+}
+
+/// A broadcast as its caller sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sent {
+    /// Its number among the sender's.
+    pub number: u32,
+    /// The version of its entry.
     pub version: Version,
     /// Own writes wait longer than they should (section 6).
     pub backlogged: bool,
@@ -163,6 +272,29 @@ pub enum CallError {
         /// Limit.
         bytes_max: usize,
     },
+    /// Payload too long.
+    Payload {
+        /// Bytes given.
+        bytes: usize,
+        /// Limit.
+        bytes_max: usize,
+    },
+    /// Topic empty or too long.
+    Topic {
+        /// Bytes given.
+        bytes: usize,
+        /// Limit.
+        bytes_max: usize,
+    },
+    /// So many are under way already.
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// Limit.
+        max: usize,
+    },
+    /// No version of this key is known.
+    UnknownKey,
     /// Tags too long once encoded.
     Tags {
         /// Bytes given.
@@ -199,6 +331,14 @@ impl std::fmt::Display for CallError {
             CallError::Value { bytes, bytes_max } => {
                 write!(f, "value must have at most {bytes_max} bytes, got {bytes}")
             }
+            CallError::Payload { bytes, bytes_max } => {
+                write!(f, "payload must have at most {bytes_max} bytes, got {bytes}")
+            }
+            CallError::Topic { bytes, bytes_max } => {
+                write!(f, "topic must have 1..{bytes_max} bytes, got {bytes}")
+            }
+            CallError::TooMany { what, max } => write!(f, "at most {max} {what} at once"),
+            CallError::UnknownKey => f.write_str("no version of the key is known"),
             CallError::Tags { bytes, bytes_max } => {
                 write!(f, "tags must have at most {bytes_max} bytes encoded, got {bytes}")
             }

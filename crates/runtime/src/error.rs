@@ -56,8 +56,10 @@ impl Error {
             Error::Failed(_) => "ERR_HEARSAY_INTERNAL",
             Error::System(_) => "ERR_HEARSAY_SYSTEM",
             Error::Call(call) => match call {
-                CallError::Key { .. } | CallError::ReservedKey => "ERR_HEARSAY_KEY",
-                CallError::Value { .. } => "ERR_HEARSAY_VALUE",
+                CallError::Key { .. } | CallError::ReservedKey | CallError::UnknownKey => "ERR_HEARSAY_KEY",
+                CallError::Value { .. } | CallError::Payload { .. } => "ERR_HEARSAY_VALUE",
+                CallError::Topic { .. } => "ERR_HEARSAY_TOPIC",
+                CallError::TooMany { .. } => "ERR_HEARSAY_BUSY",
                 CallError::Tags { .. } => "ERR_HEARSAY_TAGS",
                 CallError::Name => "ERR_HEARSAY_NAME",
                 CallError::StoreFull => "ERR_HEARSAY_STORE_FULL",

@@ -16,6 +16,7 @@ mod seal;
 mod socket;
 mod start;
 mod stream;
+mod talk;
 
 pub use error::Error;
 pub use faults::{DELAY_MAX, Faults, Way};

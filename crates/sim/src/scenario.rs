@@ -1,5 +1,7 @@
 //! Scenarios with their figures. Each runs from a seed and ends with the list of violated invariants.
 
+mod talk;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +10,8 @@ use serde::Serialize;
 
 use crate::network::{Loss, Network};
 use crate::world::{News, World};
+
+pub use talk::{BroadcastFigures, QueryFigures, broadcast, query};
 
 /// Settings shared by all scenarios.
 #[derive(Clone, Debug)]

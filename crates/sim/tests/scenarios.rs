@@ -76,6 +76,33 @@ fn crashes_are_found_in_time() {
 }
 
 #[test]
+fn broadcasts_come_once_and_in_order() {
+    for (members, loss) in [(5, 0.0), (50, 0.0), (5, 0.2), (50, 0.2)] {
+        for seed in 1..3 {
+            let outcome = scenario::broadcast(&Settings { loss, ..Settings::lan(members, seed) });
+            well(&outcome);
+            let f = &outcome.figures;
+            assert_eq!(f.skipped, 0, "{f:?}");
+            // As of a write: section 1 has 131 ms at 100 members without loss.
+            assert!(loss > 0.0 || f.last_ms_mean <= 200.0, "{f:?}");
+            assert!(f.polls >= members as u64 - 1, "{f:?}");
+        }
+    }
+}
+
+#[test]
+fn queries_are_answered_by_each_that_they_ask() {
+    for (members, loss) in [(5, 0.0), (50, 0.0), (200, 0.0), (5, 0.2), (50, 0.2)] {
+        for seed in 1..3 {
+            let outcome = scenario::query(&Settings { loss, ..Settings::lan(members, seed) });
+            well(&outcome);
+            let f = &outcome.figures;
+            assert!(loss > 0.0 || f.all_ms_max <= 600.0, "{f:?}");
+        }
+    }
+}
+
+#[test]
 fn splits_heal() {
     for (members, buried, views, roots) in [(5, 12.0, 6.0, 8.0), (50, 13.0, 4.0, 6.0), (200, 14.0, 4.0, 6.0)]
     {

@@ -61,6 +61,10 @@ impl Gossip {
                 self.run_join(now, action);
             } else if let Some(action) = self.sync.poll_action() {
                 self.run_sync(now, action);
+            } else if let Some(action) = self.talk.poll_action() {
+                self.run_talk(now, action);
+            } else if let Some(action) = self.confirm.poll_action() {
+                self.run_confirm(action);
             } else if let Some(action) = self.poll_transfer(now) {
                 self.run_transfer(now, action);
             } else {
@@ -120,6 +124,7 @@ impl Gossip {
                 self.detector.stop();
                 self.roster.renew_me(now.mono, generation, id);
                 self.rumors.drop_claim(old);
+                self.talk.renew();
             }
             Action::Conflict { other } => {
                 self.tell(Event::NameConflict { other });
@@ -161,7 +166,8 @@ impl Gossip {
             Action::PullFailed { tree } => {
                 self.join.handle_pull_failed(now, tree);
             }
-            Action::GaveUp { .. } | Action::SendFailed { .. } => {}
+            Action::SendFailed { to, message } => self.talk.handle_send_failed(now, to, &message),
+            Action::GaveUp { .. } => {}
         }
     }
 }

@@ -83,7 +83,7 @@ impl Gossip {
         self.tell(Event::MemberUpdated(self.roster.me()));
     }
 
-    fn check_open(&self) -> Result<(), CallError> {
+    pub(super) fn check_open(&self) -> Result<(), CallError> {
         if self.leave == Leave::No && !self.conflicted { Ok(()) } else { Err(CallError::Left) }
     }
 
@@ -115,6 +115,7 @@ impl Gossip {
 
     fn written(&mut self, now: Now, entry: Arc<Entry>, had: bool) -> Written {
         self.tell_change(&entry, had);
+        self.confirm_changed(&entry);
         let version = entry.version;
         let left_to_repair = self.put_own(now, entry);
         Written { version, backlogged: left_to_repair || self.rumors.backlogged(now) }
@@ -214,6 +215,7 @@ impl Gossip {
             detector: self.detector_metrics(),
             rumors: self.rumor_metrics(),
             sync: self.sync_metrics(),
+            talk: self.talk_metrics(),
             gauges: Gauges {
                 members_alive: alive as u64,
                 members_suspect: (self.roster.living() - alive) as u64,

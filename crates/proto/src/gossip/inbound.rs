@@ -234,14 +234,13 @@ impl Gossip {
                     self.sync.handle_busy(now, from.id, tree);
                 }
             }
-            Message::Poll(ids) => {
-                self.roster.index_rumors();
-                let seen: Vec<RumorId> = ids.into_iter().filter(|&id| self.knows(id)).collect();
-                self.post(from.id, Message::Seen(seen), Class::Members);
-            }
-            Message::Seen(ids) => self.rumors.handle_seen(now, &ids),
-            // Broadcasts, mail, queries and HEARD are of later versions; a member that sends them gets no answer.
-            Message::Mail { .. } | Message::Done { .. } | Message::Answer { .. } | Message::Heard { .. } => {}
+            Message::Poll(ids) => self.handle_poll(from.id, ids),
+            Message::Seen(ids) => self.handle_seen(now, from.id, &ids),
+            Message::Mail { seq, topic, payload } => self.handle_mail(now, from.id, seq, &topic, payload),
+            Message::Done { seq } => self.handle_done(from.id, seq),
+            Message::Answer { query, status, payload } => self.handle_answer(from.id, query, status, payload),
+            // HEARD is of a later version; a member that sends it gets no answer.
+            Message::Heard { .. } => {}
         }
     }
 
@@ -442,7 +441,7 @@ impl Gossip {
             return;
         }
         for record in &page.records {
-            self.handle_record(now, from, record, Source::Quiet);
+            self.handle_record(now, from, record, Source::Page);
         }
         for claim in &page.claims {
             self.handle_claim(now, from, claim);

@@ -9,6 +9,7 @@
 //! - `actions.rs` does what parts ask for
 //! - `outbound.rs` packs messages into datagrams and frames within the budget
 //! - `commands.rs` what users ask and read
+//! - `talk.rs` broadcasts, queries, mail and confirmations
 
 mod actions;
 mod claims;
@@ -18,6 +19,7 @@ mod heal;
 mod inbound;
 mod outbound;
 mod records;
+mod talk;
 #[cfg(test)]
 mod tests;
 
@@ -28,13 +30,14 @@ use std::sync::Arc;
 use crate::budget::Budget;
 use crate::config::Config;
 pub use crate::config::Seed;
+use crate::confirm::Confirm;
 use crate::detector::Detector;
 use crate::join::Join;
 use crate::member::{
     Generation, Incarnation, Liveness, Member, MemberId, NAME_BYTES_MAX, Profile, TAGS_BYTES_MAX, Tags,
     tags_bytes,
 };
-use crate::metrics::{DetectorMetrics, RumorMetrics, SyncMetrics, Traffic};
+use crate::metrics::{DetectorMetrics, RumorMetrics, SyncMetrics, TalkMetrics, Traffic};
 use crate::output::{CallError, Event, Output, StreamId};
 use crate::record::RecordHasher;
 use crate::rng::Rng;
@@ -43,6 +46,7 @@ use crate::rumors::Rumors;
 use crate::store::Store;
 use crate::sync::Sync;
 use crate::sync::members::MemberIndex;
+use crate::talk::Talk;
 use crate::time::{Mono, Now, Second};
 use crate::transfer::Transfer;
 use crate::wire::{self, Roots};
@@ -107,6 +111,8 @@ pub struct Gossip {
     index: MemberIndex,
     join: Join,
     transfer: Transfer,
+    talk: Talk,
+    confirm: Confirm,
     budget: Budget,
     outbox: Outbox,
     ready: VecDeque<Ready>,
@@ -174,6 +180,8 @@ impl Gossip {
             index: MemberIndex::new(),
             join: Join::new(&config, now, &mut rng),
             transfer: Transfer::new(&config, now),
+            talk: Talk::new(&config),
+            confirm: Confirm::new(now),
             budget: Budget::new(config.bytes_per_second_max, now.mono),
             outbox: Outbox::default(),
             ready: VecDeque::new(),
@@ -213,6 +221,12 @@ impl Gossip {
         }
         if self.transfer.deadline() <= now.mono {
             self.transfer.handle_timeout(now, roster);
+        }
+        if self.talk.deadline() <= now.mono {
+            self.talk_timeout(now);
+        }
+        if self.confirm.deadline() <= now.mono {
+            self.confirm.handle_timeout(now, &self.roster, &mut self.rng);
         }
         if self.rumors.deadline() <= now.mono {
             self.rumors.set_rtt(self.detector.rtt_max_recent(now));
@@ -254,6 +268,8 @@ impl Gossip {
             self.detector.deadline(),
             self.join.deadline(),
             self.transfer.deadline(),
+            self.talk.deadline(),
+            self.confirm.deadline(),
             self.rumors.deadline(),
             self.sync.deadline(),
             self.store.deadline(),
@@ -344,6 +360,11 @@ impl Gossip {
             records_known: self.hall.records_known,
             ..self.rumors.metrics()
         }
+    }
+
+    fn talk_metrics(&self) -> TalkMetrics {
+        let [polls_sent, seen_received] = self.confirm.counts();
+        TalkMetrics { polls_sent, seen_received, ..self.talk.metrics() }
     }
 
     fn sync_metrics(&self) -> SyncMetrics {

@@ -20,8 +20,10 @@ use crate::time::{Now, Second};
 pub(super) enum Source {
     /// A rumor with this hop: hot with the next.
     Rumor(u8),
-    /// A PAGE, HELLO without spread, or WELCOME of a join: not hot.
+    /// HELLO without spread, WELCOME of a join, or a session: not hot.
     Quiet,
+    /// A PAGE that was asked for: not hot, and broadcasts in it are not delivered.
+    Page,
 }
 
 /// Both trees for a session.
@@ -146,10 +148,12 @@ impl Gossip {
             MergedEntry::Accepted { entry, before } => {
                 let had = before.is_some_and(|b| b.live);
                 self.tell_change(&entry, had);
+                self.confirm_changed(&entry);
+                self.talk_of(now, &entry, source == Source::Page);
                 let hop = match source {
                     Source::Rumor(hop) => Some(hop.saturating_add(1)),
-                    Source::Quiet if arrived.hot => Some(crate::wire::HOP_COLD),
-                    Source::Quiet => None,
+                    Source::Quiet | Source::Page if arrived.hot => Some(crate::wire::HOP_COLD),
+                    Source::Quiet | Source::Page => None,
                 };
                 if let Some(hop) = hop {
                     self.rumors.put_entry(now, entry, rumor, hop, false, &mut self.rng);

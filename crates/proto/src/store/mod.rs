@@ -209,6 +209,20 @@ impl Store {
         self.write(now, key, Arc::default(), None, writer, true).map(Some)
     }
 
+    /// May a user's key be so?
+    ///
+    /// # Errors
+    /// [`CallError::Key`], [`CallError::ReservedKey`].
+    pub fn check_user_key(&self, key: &[u8]) -> Result<(), CallError> {
+        self.check_key(key)?;
+        if is_reserved(key) { Err(CallError::ReservedKey) } else { Ok(()) }
+    }
+
+    /// The newest version known of a key, tombstones included.
+    pub fn version_of(&self, key: &[u8]) -> Option<Version> {
+        self.pages.get(self.hasher.place(key)).filter(|row| row.key == key).map(|row| row.version)
+    }
+
     fn check_key(&self, key: &[u8]) -> Result<(), CallError> {
         let bytes_max = self.limits.key_bytes_max.min(KEY_BYTES_MAX);
         if key.is_empty() || key.len() > bytes_max {

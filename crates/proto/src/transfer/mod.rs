@@ -237,6 +237,12 @@ impl Transfer {
         self.wants.contains_key(&id)
     }
 
+    /// Is a transfer of some record of this bucket wanted or under way?
+    pub fn is_bucket_wanted(&self, bucket: u16) -> bool {
+        let first = RumorId { bucket, tag: 0 };
+        self.wants.range(first..=RumorId { bucket, tag: u32::MAX }).next().is_some()
+    }
+
     /// Asks for records whose time has come, as long as fewer than four are under way.
     fn start_wants(&mut self, now: Mono, roster: &Roster) {
         let mut under_way = self.wants.values().filter(|w| w.stream.is_some()).count();

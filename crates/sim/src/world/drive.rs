@@ -36,6 +36,8 @@ impl World {
                     if let Some((news, member)) = host::news(&event) {
                         let subject = World::host_named(member.name()).unwrap_or(u32::MAX);
                         self.log.push(Told { at: now.mono, host: host as u32, subject, news });
+                    } else if host::is_talk(&event) {
+                        self.said.push((now.mono, host as u32, event));
                     }
                 }
                 Output::Open { stream, to } => self.open_stream(host, stream, to),

@@ -60,6 +60,21 @@ pub(super) fn news(event: &Event) -> Option<(News, &Member)> {
     })
 }
 
+/// Is it of broadcasts, queries, mail or confirmations?
+pub(super) fn is_talk(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::BroadcastReceived { .. }
+            | Event::BroadcastsLagged { .. }
+            | Event::MailReceived { .. }
+            | Event::MailEnded { .. }
+            | Event::QueryReceived { .. }
+            | Event::AnswerReceived { .. }
+            | Event::QueryEnded { .. }
+            | Event::Confirmed { .. }
+    )
+}
+
 /// How a process stands still.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -13,7 +13,7 @@ use hearsay_proto::member::{Generation, Member, Tags};
 use hearsay_proto::output::StreamId;
 use hearsay_proto::rng::Rng;
 use hearsay_proto::time::{Mono, Now, Wall};
-use hearsay_proto::{Config, Gossip, Identity, Seed};
+use hearsay_proto::{Config, Event, Gossip, Identity, Seed};
 
 use crate::check::Checker;
 use crate::network::Network;
@@ -63,6 +63,8 @@ pub struct World {
     pub checker: Checker,
     /// What all users were told, oldest first.
     pub log: Vec<Told>,
+    /// What all users were told of broadcasts, queries, mail and confirmations: when, whose user, what; oldest first.
+    pub said: Vec<(Mono, u32, Event)>,
     /// Events handled.
     pub steps: u64,
     /// Sees every datagram sent.
@@ -92,6 +94,7 @@ impl World {
             hosts: (0..hosts).map(|_| Host::down(offsets.below(101) as i64 - 50)).collect(),
             checker: Checker::new(hosts, config.bytes_per_second_max),
             log: Vec::new(),
+            said: Vec::new(),
             steps: 0,
             tap: None,
             config,
