@@ -134,6 +134,8 @@ counters! {
         broadcasts_delivered,
         /// Numbers of other senders' broadcasts that were skipped.
         broadcasts_skipped,
+        /// Times others were asked for missing numbers.
+        gaps_asked,
         /// Own queries.
         queries_sent,
         /// Queries whose filter matched me, own ones included.

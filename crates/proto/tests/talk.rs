@@ -338,6 +338,25 @@ fn who_was_cut_off_gets_them_after_the_heal_by_anti_entropy() {
 }
 
 #[test]
+fn a_gap_is_asked_for_and_filled_before_anti_entropy_would() {
+    let mut net = Net::new(3, 6);
+    net.act(2, |g, _| g.subscribe("t").unwrap());
+    net.cut.insert(2);
+    for payload in [b"0", b"1", b"2"] {
+        net.act(0, |g, now| g.broadcast(now, "t", payload).unwrap());
+    }
+    net.run(ms(900));
+    net.cut.clear();
+    net.act(0, |g, now| g.broadcast(now, "t", b"3").unwrap());
+    net.run(ms(100));
+    assert!(net.heard(2).is_empty(), "it waits for what it lacks");
+    let took = net.run_until(secs(4), |net| net.heard(2).len() == 4);
+    assert!(took < ms(2_000), "{took:?}");
+    assert_eq!(net.heard(2), ["t m0:0", "t m0:1", "t m0:2", "t m0:3"]);
+    assert!(net.hosts[2].gossip.metrics(net.clock()).talk.gaps_asked > 0);
+}
+
+#[test]
 fn a_joiner_stores_what_was_said_before_and_hears_what_follows() {
     let mut net = Net::empty(3);
     net.add(Config::lan(), 0);
@@ -658,6 +677,11 @@ impl Bench {
                 Action::Tell(Event::BroadcastsLagged { dropped, .. }) => {
                     told.push(format!("lagged {dropped}"))
                 }
+                Action::Ask { writer, keys } => {
+                    assert_eq!(writer, self.from.my_id());
+                    let numbers: Vec<String> = keys.iter().map(|key| key[10].to_string()).collect();
+                    told.push(format!("ask {}", numbers.join(" ")));
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -675,11 +699,14 @@ fn a_gap_is_waited_for_and_then_skipped() {
     assert_eq!(b.give(&e[2], false), NOTHING);
     assert_eq!(b.give(&e[3], false), NOTHING);
     b.pass(ms(4_900));
-    assert_eq!(b.timeout(false), NOTHING);
+    assert_eq!(b.timeout(false), ["ask 1"]);
     assert_eq!(b.give(&e[1], false), ["1", "2", "3"], "the gap was filled in time");
     assert_eq!(b.give(&e[5], false), NOTHING);
-    b.pass(ms(5_000));
+    b.pass(ms(1_250));
     assert_eq!(b.talk.deadline(), b.now.mono);
+    assert_eq!(b.timeout(false), ["ask 4"]);
+    assert_eq!(b.talk.deadline(), b.now.mono + ms(750), "and again");
+    b.pass(ms(3_750));
     assert_eq!(b.timeout(true), NOTHING, "a transfer is under way");
     b.pass(ms(5_000));
     assert_eq!(b.timeout(false), ["lagged 1", "5"]);

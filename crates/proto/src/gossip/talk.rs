@@ -1,5 +1,6 @@
 //! What members say to each other beside the state: broadcasts, queries, mail, and who holds a version already.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +10,15 @@ use crate::confirm::{self, Goal};
 use crate::entry::{Entry, Version};
 use crate::member::{Liveness, MemberId, Tags};
 use crate::output::{CallError, Sent};
-use crate::record::{RecordHasher, RumorId};
+use crate::record::{RecordHasher, RumorId, Tree};
 use crate::talk::{self, Talk};
 use crate::time::Now;
-use crate::wire::{AnswerStatus, Message, TOPIC_BYTES_MAX, message_bytes};
+use crate::wire::{AnswerStatus, ListRange, Message, TOPIC_BYTES_MAX, message_bytes};
+
+/// Bytes of a LIST, of a range of one bucket, of one of its tags, at most.
+const LIST_BYTES: usize = 12;
+const RANGE_BYTES: usize = 7;
+const TAG_BYTES: usize = 6;
 
 fn check_topic(topic: &str) -> Result<(), CallError> {
     let (bytes, bytes_max) = (topic.len(), TOPIC_BYTES_MAX);
@@ -282,11 +288,37 @@ impl Gossip {
     pub(super) fn run_talk(&mut self, now: Now, action: talk::Action) {
         match action {
             talk::Action::Tell(event) => self.tell(event),
+            talk::Action::Ask { writer, keys } => self.ask_for(now, writer, &keys),
             talk::Action::Send { to, message } if message_bytes(&message) > self.config.room() => {
                 self.transfer.send(now, to, message, &self.roster);
             }
             talk::Action::Send { to, message } => self.post(to, message, Class::Entries),
         }
+    }
+
+    /// Asks the writer or a random other, in turn, for entries missing here: a LIST of nothing but their buckets, as of the last
+    /// whole second. Its answer needs no session: IHAVE, which brings the records by `S5`.
+    fn ask_for(&mut self, now: Now, writer: MemberId, keys: &[Vec<u8>]) {
+        let to = if self.roster.is_living(writer) && self.rng.chance(0.5) { Some(writer) } else { None };
+        let others = self.roster.pick_living(&mut self.rng, 1);
+        let Some(to) = to.or(others.first().copied()) else { return };
+        let settled = now.wall.second().minus(1);
+        let hasher = self.roster.hasher();
+        let buckets: BTreeSet<u16> = keys.iter().map(|key| RecordHasher::bucket(hasher.place(key))).collect();
+        let Some(view) = self.store.view(now, settled) else { return };
+        let room = self.config.room();
+        let (mut ranges, mut bytes) = (Vec::new(), LIST_BYTES);
+        for bucket in buckets {
+            let range = ListRange { first: bucket, last: bucket, tags: view.list(bucket, bucket) };
+            bytes += RANGE_BYTES + TAG_BYTES * range.tags.len();
+            if bytes > room {
+                break;
+            }
+            ranges.push(range);
+        }
+        drop(view);
+        let seq = self.rng.u32();
+        self.post(to, Message::List { seq, tree: Tree::Entries, settled, ranges }, Class::Repair);
     }
 
     pub(super) fn run_confirm(&mut self, action: confirm::Action) {

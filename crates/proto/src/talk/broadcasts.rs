@@ -13,21 +13,41 @@ use crate::time::{Mono, Now};
 
 /// Time a gap in a sender's numbers is waited for.
 pub const GAP: Duration = Duration::from_secs(5);
+/// When others are asked for what is missing, and how often again: rumors have gone their rounds by then, and anti-entropy,
+/// which compares what is 3 s old, needs longer than [`GAP`] under loss.
+const ASK: Duration = Duration::from_millis(1_250);
+const ASK_AGAIN: Duration = Duration::from_millis(750);
 /// Senders remembered; the one heard longest ago goes.
 const WRITERS_MAX: usize = 16_384;
 /// Broadcasts that wait for an earlier one, of all senders together; beyond it the gap in question is skipped at once.
 const WAITING_MAX: usize = 65_536;
-/// Missing numbers looked up when a gap's time is over.
-const MISSING_LOOKED_UP: usize = 64;
+/// Missing numbers looked up or asked for at a time.
+const MISSING_MAX: usize = 32;
 
 struct Writer {
     /// Next number to deliver.
     next: u32,
     /// Later ones; none: not to be delivered.
     waiting: BTreeMap<u32, Option<Arc<Entry>>>,
-    /// When the gap before the first of these is skipped, and which number it began with.
-    gap: Option<(Mono, u32)>,
+    /// The gap before the first of these.
+    gap: Option<Gap>,
     heard: Mono,
+}
+
+#[derive(Clone, Copy)]
+struct Gap {
+    /// The number it begins with.
+    begins: u32,
+    /// When it is skipped.
+    skip_at: Mono,
+    /// When it is asked for.
+    ask_at: Mono,
+}
+
+impl Gap {
+    fn at(&self) -> Mono {
+        self.ask_at.min(self.skip_at)
+    }
 }
 
 /// Own and received broadcasts.
@@ -45,6 +65,8 @@ pub struct Broadcasts {
 pub struct Out<'a> {
     pub topics: &'a super::Topics,
     pub events: &'a mut VecDeque<Event>,
+    /// Keys that are missing, and of which sender.
+    pub asks: &'a mut VecDeque<(MemberId, Vec<Vec<u8>>)>,
     pub metrics: &'a mut TalkMetrics,
 }
 
@@ -142,8 +164,8 @@ impl Broadcasts {
         {
             self.waiting -= gone.waiting.len();
             out.metrics.broadcasts_skipped += gone.waiting.values().flatten().count() as u64;
-            if let Some((at, _)) = gone.gap {
-                self.gaps.remove(&(at, oldest));
+            if let Some(gap) = gone.gap {
+                self.gaps.remove(&(gap.at(), oldest));
             }
         }
     }
@@ -158,15 +180,15 @@ impl Broadcasts {
                 out.deliver(&entry);
             }
         }
-        let gap = (!writer.waiting.is_empty()).then_some(writer.next);
-        if gap != writer.gap.map(|(_, begins)| begins) {
-            if let Some((at, _)) = writer.gap.take() {
-                self.gaps.remove(&(at, id));
+        let begins = (!writer.waiting.is_empty()).then_some(writer.next);
+        if begins != writer.gap.map(|gap| gap.begins) {
+            if let Some(gap) = writer.gap.take() {
+                self.gaps.remove(&(gap.at(), id));
             }
-            if let Some(begins) = gap {
-                let at = now.mono + GAP;
-                writer.gap = Some((at, begins));
-                self.gaps.insert((at, id));
+            if let Some(begins) = begins {
+                let gap = Gap { begins, skip_at: now.mono + GAP, ask_at: now.mono + ASK };
+                writer.gap = Some(gap);
+                self.gaps.insert((gap.at(), id));
             }
         }
     }
@@ -203,21 +225,28 @@ impl Broadcasts {
         self.gaps.first().map_or(Mono::FAR, |(at, _)| *at)
     }
 
-    /// Skips the gaps whose time is over, unless `is_coming` says of a missing key that its transfer is under way.
+    /// Asks for what is missing, and skips the gaps whose time is over, unless `is_coming` says of a missing key that its
+    /// transfer is under way.
     pub fn handle_timeout(&mut self, now: Now, is_coming: &dyn Fn(&[u8]) -> bool, mut out: Out<'_>) {
         while let Some(&(at, id)) = self.gaps.first().filter(|(at, _)| *at <= now.mono) {
             self.gaps.remove(&(at, id));
             let Some(writer) = self.writers.get_mut(&id) else { continue };
-            let Some((_, begins)) = writer.gap.take() else { continue };
-            let end = writer.waiting.first_key_value().map_or(begins, |(first, _)| *first);
-            let mut missing = (begins..end).take(MISSING_LOOKED_UP);
-            if missing.any(|number| is_coming(&format::key(Kind::Broadcast, id, number))) {
-                let again = now.mono + GAP;
-                writer.gap = Some((again, begins));
-                self.gaps.insert((again, id));
+            let Some(mut gap) = writer.gap.take() else { continue };
+            let end = writer.waiting.first_key_value().map_or(gap.begins, |(first, _)| *first);
+            let missing = (gap.begins..end).take(MISSING_MAX);
+            let mut keys = missing.map(|number| format::key(Kind::Broadcast, id, number));
+            if gap.skip_at > now.mono {
+                out.asks.push_back((id, keys.map(|key| key.to_vec()).collect()));
+                gap.ask_at = now.mono + ASK_AGAIN;
+            } else if keys.any(|key| is_coming(&key)) {
+                gap.skip_at = now.mono + GAP;
+                gap.ask_at = now.mono + ASK;
+            } else {
+                self.skip_gap(now, id, &mut out);
                 continue;
             }
-            self.skip_gap(now, id, &mut out);
+            writer.gap = Some(gap);
+            self.gaps.insert((gap.at(), id));
         }
     }
 }

@@ -46,6 +46,13 @@ pub enum Action {
         /// MAIL or ANSWER.
         message: Message,
     },
+    /// Ask a living member for these keys of a sender, which are missing here: by a LIST of their buckets.
+    Ask {
+        /// Whose they are.
+        writer: MemberId,
+        /// Reserved keys.
+        keys: Vec<Vec<u8>>,
+    },
     /// Tell the user.
     Tell(Event),
 }
@@ -54,6 +61,7 @@ pub enum Action {
 pub struct Talk {
     sends: VecDeque<(MemberId, Message)>,
     events: VecDeque<Event>,
+    asks: VecDeque<(MemberId, Vec<Vec<u8>>)>,
     metrics: TalkMetrics,
     subscribed: Topics,
     broadcasts: Broadcasts,
@@ -74,6 +82,7 @@ impl Talk {
         Talk {
             sends: VecDeque::new(),
             events: VecDeque::new(),
+            asks: VecDeque::new(),
             metrics: TalkMetrics::default(),
             subscribed: Topics::default(),
             broadcasts: Broadcasts::new(config.broadcast_retention),
@@ -136,8 +145,8 @@ impl Talk {
 
     /// It is in the store: delivered here too.
     pub fn composed(&mut self, entry: &Arc<Entry>) {
-        let Talk { subscribed: topics, events, metrics, .. } = self;
-        self.broadcasts.wrote(entry.version, entry, broadcasts::Out { topics, events, metrics });
+        let Talk { subscribed: topics, events, asks, metrics, .. } = self;
+        self.broadcasts.wrote(entry.version, entry, broadcasts::Out { topics, events, asks, metrics });
     }
 
     /// Key of one of my broadcasts, written in this version.
@@ -263,8 +272,8 @@ impl Talk {
     ) {
         match format::parse_key(entry) {
             Some((Kind::Broadcast, number)) => {
-                let Talk { subscribed: topics, events, metrics, .. } = self;
-                let out = broadcasts::Out { topics, events, metrics };
+                let Talk { subscribed: topics, events, asks, metrics, .. } = self;
+                let out = broadcasts::Out { topics, events, asks, metrics };
                 self.broadcasts.handle_entry(now, number, entry, quiet, out);
             }
             Some((Kind::Query, _)) if quiet => {}
@@ -376,9 +385,9 @@ impl Talk {
     pub fn handle_timeout(&mut self, now: Now, roster: &Roster, is_coming: &dyn Fn(&[u8]) -> bool) {
         let pace = Pace { wait: self.wait, room: self.room, bytes_per_second: self.bytes_per_second };
         let me = roster.me();
-        let Talk { sends, events, metrics, subscribed: topics, .. } = self;
+        let Talk { sends, events, asks, metrics, subscribed: topics, .. } = self;
         self.mail.handle_timeout(now, pace, sends, events, metrics);
-        self.broadcasts.handle_timeout(now, is_coming, broadcasts::Out { topics, events, metrics });
+        self.broadcasts.handle_timeout(now, is_coming, broadcasts::Out { topics, events, asks, metrics });
         let mut out = queries::Out { me: me.id(), my_name: me.name(), events, metrics };
         self.queries.handle_timeout(now, pace, sends, &mut out);
     }
@@ -387,6 +396,10 @@ impl Talk {
     pub fn poll_action(&mut self) -> Option<Action> {
         if let Some(event) = self.events.pop_front() {
             return Some(Action::Tell(event));
+        }
+        if let Some((writer, keys)) = self.asks.pop_front() {
+            self.metrics.gaps_asked += 1;
+            return Some(Action::Ask { writer, keys });
         }
         self.sends.pop_front().map(|(to, message)| Action::Send { to, message })
     }
