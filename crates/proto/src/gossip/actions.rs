@@ -123,8 +123,8 @@ impl Gossip {
                 let old = self.roster.my_id();
                 self.detector.stop();
                 self.roster.renew_me(now.mono, generation, id);
-                self.rumors.drop_claim(old);
                 self.talk.renew();
+                self.rumors.drop_claim(old);
             }
             Action::Conflict { other } => {
                 self.tell(Event::NameConflict { other });

@@ -384,6 +384,7 @@ impl Gossip {
             ("beaten", self.beaten.len(), inbound::BEATEN_CEILING),
             ("clocks", self.clock.len(), clock::DRIFTS_MAX),
             ("outbox", self.outbox.len(), outbound::OUTBOX_MAX),
+            ("waits for confirmation", self.confirm.len(), crate::confirm::WAITERS_MAX),
         ];
         match tables.into_iter().find(|(_, len, max)| len > max) {
             Some((name, len, max)) => Err(format!("{name} holds {len}, more than {max}")),
