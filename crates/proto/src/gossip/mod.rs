@@ -75,7 +75,7 @@ enum Leave {
     Done,
 }
 
-/// Own name in a table of last times, bounded; the oldest goes when full.
+/// When something was last done for a member; bounded, the oldest goes when full.
 #[derive(Default)]
 struct Times(BTreeMap<MemberId, Mono>);
 
