@@ -12,7 +12,8 @@ const NOUNS_AND_TOOLS: [&str; 15] = [
     "output", "budget", "replica", "roster",
 ];
 /// Strangers to each other.
-const PARTS: [&str; 8] = ["detector", "rumors", "store", "sync", "join", "transfer", "talk", "confirm"];
+const PARTS: [&str; 9] =
+    ["absence", "detector", "rumors", "store", "sync", "join", "transfer", "talk", "confirm"];
 const HALL: &str = "gossip";
 /// Lines of code in one file, tests, comments and blank lines apart.
 const LINES_MAX: usize = 600;

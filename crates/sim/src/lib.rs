@@ -6,6 +6,7 @@
 pub mod acceptance;
 pub mod baseline;
 pub mod check;
+pub mod deletes;
 pub mod fault;
 pub mod network;
 pub mod phi_paper;

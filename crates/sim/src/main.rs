@@ -6,7 +6,7 @@ use hearsay_sim::acceptance::{self, Scale};
 use hearsay_sim::network::Loss;
 use hearsay_sim::scenario::{self, Outcome, Settings};
 use hearsay_sim::swarm::{self, Case};
-use hearsay_sim::{baseline, phi_paper};
+use hearsay_sim::{baseline, deletes, phi_paper};
 use serde::Serialize;
 
 const USAGE: &str = "hearsay-sim <command> [options]
@@ -16,6 +16,8 @@ const USAGE: &str = "hearsay-sim <command> [options]
   swarm --case FILE   runs a schedule printed by a failure [--watch HOST prints its datagrams]
   acceptance detector [--small] [--members N] [--only idle|crash|preset|blow|loss|split|stall]   the detector rows of the table
   baseline crash | split                            SWIM + Lifeguard in the same network [--crashes N --hours H --no-tcp]
+  deletes             --histories N random histories of deletes, splits and absences from --seed on: no value comes back
+                      [--without-s7: with the rule switched off, where values must come back]
   traffic             payload by kind of message without faults but loss, over --hours member-hours
   phi-paper           the experiment of the phi paper
 options: --members N --seed S --seeds COUNT --loss P --duplicate P --reorder P --wan --json --threads N";
@@ -35,6 +37,8 @@ struct Arguments {
     bound: std::time::Duration,
     watch: Option<usize>,
     only: Option<String>,
+    histories: u64,
+    without_s7: bool,
 }
 
 fn arguments() -> Result<Arguments, String> {
@@ -54,6 +58,8 @@ fn arguments() -> Result<Arguments, String> {
         bound: swarm::WHOLE_WITHIN,
         watch: None,
         only: None,
+        histories: 10_000,
+        without_s7: false,
     };
     while let Some(flag) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{flag} needs a value"));
@@ -75,6 +81,8 @@ fn arguments() -> Result<Arguments, String> {
             "--bound" => a.bound = std::time::Duration::from_secs_f64(number(value()?)?),
             "--only" => a.only = Some(value()?),
             "--watch" => a.watch = Some(number(value()?)? as usize),
+            "--histories" => a.histories = number(value()?)? as u64,
+            "--without-s7" => a.without_s7 = true,
             "--no-tcp" => a.tcp = false,
             "--small" => a.small = true,
             "--wan" => a.settings.wan = true,
@@ -187,6 +195,29 @@ fn run(a: &Arguments) -> Result<bool, String> {
     match words[..] {
         ["swarm"] => swarm(a),
         ["acceptance", "detector"] => Ok(detector_table(a)),
+        ["deletes"] => {
+            let tally = deletes::run(s.seed, a.histories, !a.without_s7, a.threads, |seed, faults| {
+                if !a.without_s7 {
+                    eprintln!("FAILED seed {seed}: {}\n  repeat: hearsay-sim deletes --seed {seed} --histories 1", faults.join("; "));
+                }
+            });
+            print(a.json, &tally, || {
+                format!(
+                    "{} histories from seed {}: {} with a value that came back (required {}), {} broken; {} writes, {} of \
+                     them deletes; rejoined {} times, {} values dropped thereby",
+                    tally.histories,
+                    s.seed,
+                    tally.resurrections,
+                    if a.without_s7 { "> 0, S7 is off" } else { "0" },
+                    tally.broken,
+                    tally.writes,
+                    tally.deletes,
+                    tally.rejoined,
+                    tally.dropped
+                )
+            });
+            Ok(if a.without_s7 { tally.resurrections > 0 } else { tally.first_failed == 0 })
+        }
         ["traffic"] => {
             let time = std::time::Duration::from_secs_f64(a.hours * 3_600.0 / s.members as f64);
             let kinds = acceptance::measure::kinds(s.members, Loss::Independent(s.loss), time, s.seed);

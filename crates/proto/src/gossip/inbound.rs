@@ -214,6 +214,11 @@ impl Gossip {
             Message::Want { repair, ids, .. } => self.handle_want(now, from.id, repair, &ids),
             Message::Pull { tree, cursor } => self.handle_pull(now, from.id, tree, cursor),
             Message::Page(page) => self.handle_page(now, from.id, &page),
+            Message::Walk { tree: Tree::Entries, .. } | Message::List { tree: Tree::Entries, .. }
+                if !self.may_move(now, from.id) =>
+            {
+                self.post(from.id, Message::Busy { tree: Some(Tree::Entries), id: None }, Class::Repair);
+            }
             Message::Walk { seq, tree, settled, salt, items } => {
                 let mut trees =
                     Trees { store: &mut self.store, roster: &self.roster, index: &mut self.index };
@@ -239,8 +244,7 @@ impl Gossip {
             Message::Mail { seq, topic, payload } => self.handle_mail(now, from.id, seq, &topic, payload),
             Message::Done { seq } => self.handle_done(from.id, seq),
             Message::Answer { query, status, payload } => self.handle_answer(from.id, query, status, payload),
-            // HEARD is of a later version; a member that sends it gets no answer.
-            Message::Heard { .. } => {}
+            Message::Heard { living, table } => self.handle_heard(now, from.id, living, &table),
         }
     }
 
@@ -292,6 +296,9 @@ impl Gossip {
             entries: if self.store.is_full() { None } else { self.store.settled_root(now, settled) },
         });
         let (members, entries) = sync::compare(beat.roots.as_ref(), mine.as_ref());
+        if entries == Compared::Equal {
+            self.note_match(now, from, settled);
+        }
         if (members, entries) == (Compared::Equal, Compared::Equal) {
             self.note_equal(now, from);
         }
@@ -306,13 +313,22 @@ impl Gossip {
         if (flags.members, flags.entries) == (Compared::Equal, Compared::Equal) {
             self.note_equal(now, from);
         }
+        let entries = match flags.entries {
+            Compared::Equal => {
+                self.note_match(now, from, settled);
+                Compared::Equal
+            }
+            // What a full store lacks it cannot take.
+            Compared::Differ | Compared::Far if self.store.is_full() || !self.may_move(now, from) => Compared::Not,
+            other => other,
+        };
         let comparison = Comparison {
             peer: from,
             sent_at: at,
             roots,
             settled,
             members: flags.members,
-            entries: flags.entries,
+            entries,
             quick: self.is_quick(now, from),
         };
         self.sync.handle_comparison(now, &comparison, &mut self.rng);
@@ -351,6 +367,7 @@ impl Gossip {
     pub(super) fn admit(&mut self, now: Now, member: &Member, spread: bool) {
         self.merge_member(now, member, Source::Quiet);
         let Some(known) = self.roster.get(member.id()) else { return };
+        self.absence.handle_vouched(now, member.id(), known.profile.generation);
         if spread {
             let id = self.roster.hasher().member_rumor(&known.profile);
             self.rumors.put_member(now, known, id, 0, false, &mut self.rng);

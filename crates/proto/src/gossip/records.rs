@@ -59,7 +59,13 @@ impl Gossip {
         source: Source,
     ) -> bool {
         match record {
-            Record::Member(member) => self.merge_member(now, member, source),
+            Record::Member(member) => {
+                let news = self.merge_member(now, member, source);
+                if news && self.absence.is_vouching(now, from, &self.roster) {
+                    self.absence.handle_vouched(now, member.id(), member.profile.generation);
+                }
+                news
+            }
             Record::Entry(entry) => self.merge_entry(now, from, entry, source),
         }
     }
@@ -134,6 +140,7 @@ impl Gossip {
     pub(super) fn retire(&mut self, now: Now, old: MemberId) {
         self.detector.handle_member(now, old, &self.roster, &mut self.rng);
         self.forget(now, old);
+        self.absence.handle_forgotten(old);
         self.rumors.drop_claim(old);
         self.revived.remove(&old);
     }
@@ -141,15 +148,26 @@ impl Gossip {
     /// Merges an entry: larger (stamp, writer).
     fn merge_entry(&mut self, now: Now, from: MemberId, entry: &Arc<Entry>, source: Source) -> bool {
         let rumor = self.roster.hasher().entry_rumor(entry);
+        let page = source == Source::Page;
+        if self.absence.is_old(now, entry.version.stamp)
+            && !self.absence.believes(now, from, page, &self.roster)
+        {
+            self.arrived(now, rumor, false);
+            self.traffic.records_refused += 1;
+            return false;
+        }
         let merged = self.store.merge(now, entry);
         let news = matches!(merged, MergedEntry::Accepted { .. });
         let arrived = self.arrived(now, rumor, news);
         match merged {
             MergedEntry::Accepted { entry, before } => {
-                let had = before.is_some_and(|b| b.live);
-                self.tell_change(&entry, had);
+                self.absence.handle_taken(entry.version.stamp);
+                let back = self.dropped.remove(&entry.key);
+                if back != Some(entry.version) || entry.tombstone {
+                    self.tell_change(&entry, back.is_some() || before.is_some_and(|b| b.live));
+                }
                 self.confirm_changed(&entry);
-                self.talk_of(now, &entry, source == Source::Page);
+                self.talk_of(now, &entry, page);
                 let hop = match source {
                     Source::Rumor(hop) => Some(hop.saturating_add(1)),
                     Source::Quiet | Source::Page if arrived.hot => Some(crate::wire::HOP_COLD),

@@ -348,6 +348,15 @@ impl Join {
         other.is_some()
     }
 
+    /// Joins again from this member on, under a new identity (`S7`): HELLO with `spread`, both lists.
+    pub fn pull_again(&mut self, now: Now, from: &Member, roster: &Roster, rng: &mut Rng) {
+        self.pending.clear();
+        self.contacts = [Mono::FAR; 2];
+        self.knock_at = Mono::FAR;
+        self.metrics.renewals += 1;
+        self.begin_pull(now.mono, from, false, &[], roster, rng);
+    }
+
     /// Sends what the pull under way needs next.
     fn ask(&mut self, now: Mono, roster: &Roster) {
         let Some(pull) = self.pull.as_mut() else { return };

@@ -51,6 +51,9 @@ fn address_number(address: SocketAddr) -> Option<usize> {
     }
 }
 
+/// Sees every event of every host.
+pub type Watch = Box<dyn FnMut(Mono, usize, &Event)>;
+
 /// N hosts, one network, one queue.
 pub struct World {
     /// Virtual time since the start.
@@ -69,6 +72,8 @@ pub struct World {
     pub steps: u64,
     /// Sees every datagram sent.
     pub tap: Option<Tap>,
+    /// Sees what every user is told.
+    pub watch: Option<Watch>,
     config: Config,
     seed: u64,
     queue: Queue,
@@ -97,6 +102,7 @@ impl World {
             said: Vec::new(),
             steps: 0,
             tap: None,
+            watch: None,
             config,
             seed,
             queue: Queue::new(seed),
