@@ -2,7 +2,15 @@ import { createRequire } from 'node:module'
 import type * as Binding from '../native/hearsay.cjs'
 import { HearsayError } from './errors.js'
 
-export type { NativeCluster, NativeMerkle, NativePhi, PhiSettings, StartOptions } from '../native/hearsay.cjs'
+export type {
+  NativeCluster,
+  NativeMerkle,
+  NativePhi,
+  NativeSimulation,
+  PhiSettings,
+  SimulationSettings,
+  StartOptions,
+} from '../native/hearsay.cjs'
 
 const require = createRequire(import.meta.url)
 let loaded: typeof Binding | undefined

@@ -190,7 +190,7 @@ const TS_LEVELS: [&[&str]; 7] = [
     &["native", "packed"],
     &["options", "events", "blocked"],
     &["codec"],
-    &["phi", "merkle", "ring", "state", "talk", "announcer", "joining"],
+    &["phi", "merkle", "ring", "state", "talk", "announcer", "joining", "simulate"],
     &["cluster"],
     &["testing", "index"],
 ];
