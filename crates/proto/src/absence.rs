@@ -80,10 +80,12 @@ impl Told {
 /// side has heard of lately. Both ends come to the same end.
 pub fn compare(me: MemberId, mine: &Told, peer: MemberId, theirs: &Told, half_secs: u32) -> Verdict {
     let now = mine.table.get(&me).max(theirs.table.get(&peer)).copied().unwrap_or_default();
-    let mut common = mine.table.iter().filter_map(|(id, t)| Some(theirs.table.get(id)?.0.abs_diff(t.0))).peekable();
+    let mut common =
+        mine.table.iter().filter_map(|(id, t)| Some(theirs.table.get(id)?.0.abs_diff(t.0))).peekable();
     let strange = common.peek().is_none();
     let old = |told: &Told| told.began.0 < now.0.saturating_sub(half_secs);
-    if !common.any(|apart| apart > half_secs) && !(strange && old(mine) && old(theirs)) {
+    let conflict = common.any(|apart| apart > half_secs) || strange && old(mine) && old(theirs);
+    if !conflict {
         return Verdict::Agree;
     }
     let lately = |told: &Told, id: &MemberId| {

@@ -271,6 +271,83 @@ pub fn run(
 mod tests {
     use super::*;
 
+    /// Three members hold `old` and `kept`; one is cut off, the others delete `old`; it writes `young` and comes back
+    /// after so long. The world, the member's generation before, and what its user was told.
+    fn away(time: Duration, restart: bool) -> (World, u64, Vec<Event>) {
+        let mut config = Config::local();
+        config.tombstone_lifetime = LIFETIME;
+        let mut world = World::new(7, 3, config);
+        world.start_whole(3);
+        let set = |w: &mut World, host: usize, key: &[u8]| {
+            w.command(host, |g, now| g.set(now, key, b"v".as_slice().into(), None).is_ok());
+        };
+        set(&mut world, 0, b"old");
+        set(&mut world, 0, b"kept");
+        world.run(Duration::from_secs(10));
+        let events = Rc::new(RefCell::new(Vec::new()));
+        let sink = events.clone();
+        world.watch = Some(Box::new(move |_, host, event| {
+            if host == 2 {
+                sink.borrow_mut().push(event.clone());
+            }
+        }));
+        let generation = world.gossip(2).and_then(|g| g.me()).map_or(0, |m| m.profile.generation.0);
+        world.network.partition(|h| u32::from(h == 2));
+        world.run(Duration::from_secs(1));
+        world.command(0, |g, now| g.delete(now, b"old").is_ok());
+        world.run(time - Duration::from_secs(5));
+        set(&mut world, 2, b"young");
+        world.run(Duration::from_secs(4));
+        if restart {
+            world.crash(2);
+            world.start(2, &[0, 1]);
+        }
+        world.network.heal();
+        world.run(Duration::from_secs(30));
+        let told = events.borrow().clone();
+        (world, generation, told)
+    }
+
+    fn keys(world: &World, host: usize) -> Vec<String> {
+        let scan = world.gossip(host).map(|g| g.scan(world.clock(host), b"", None, 9)).unwrap_or_default();
+        scan.iter().map(|e| String::from_utf8_lossy(&e.key).into_owned()).collect()
+    }
+
+    fn deleted(events: &[Event], name: &[u8]) -> bool {
+        events.iter().any(
+            |e| matches!(e, Event::StateChanged(c) if c.kind == ChangeKind::Delete && &*c.entry.key == name),
+        )
+    }
+
+    #[test]
+    fn a_member_that_returns_after_g_drops_what_is_old_and_keeps_what_is_young() {
+        let (world, generation, told) = away(LIFETIME * 3 / 2, false);
+        assert!(told.contains(&Event::Rejoined { dropped: 2 }), "{told:?}");
+        for host in 0..3 {
+            assert_eq!(keys(&world, host), ["kept", "young"], "host {host}");
+        }
+        assert!(world.gossip(2).and_then(|g| g.me()).unwrap().profile.generation.0 > generation);
+        assert!(
+            deleted(&told, b"old") && !deleted(&told, b"kept"),
+            "watchers see the end of what is gone, only"
+        );
+        assert!(world.views_full() && world.roots_equal());
+        assert!(world.checker.failures.is_empty(), "{:?}", world.checker.failures);
+    }
+
+    #[test]
+    fn a_member_that_returns_early_or_starts_afresh_drops_nothing() {
+        for (time, restart) in [(LIFETIME / 4, false), (LIFETIME * 3 / 2, true)] {
+            let (world, _, told) = away(time, restart);
+            assert!(!told.iter().any(|e| matches!(e, Event::Rejoined { .. })), "{told:?}");
+            let all: &[&str] = if restart { &["kept"] } else { &["kept", "young"] };
+            for host in 0..3 {
+                assert_eq!(keys(&world, host), all, "host {host}, restart {restart}");
+            }
+            assert!(world.roots_equal());
+        }
+    }
+
     #[test]
     fn no_deleted_value_comes_back_to_who_saw_the_delete() {
         let faults = Mutex::new(Vec::new());

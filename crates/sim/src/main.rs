@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use hearsay_sim::acceptance::{self, Scale};
+use hearsay_sim::acceptance::{self, Scale, SyncScale};
 use hearsay_sim::network::Loss;
 use hearsay_sim::scenario::{self, Outcome, Settings};
 use hearsay_sim::swarm::{self, Case};
@@ -15,6 +15,7 @@ const USAGE: &str = "hearsay-sim <command> [options]
                       [--bound S: whole within S seconds after the last fault instead of 120]
   swarm --case FILE   runs a schedule printed by a failure [--watch HOST prints its datagrams]
   acceptance detector [--small] [--members N] [--only idle|crash|preset|blow|loss|split|stall]   the detector rows of the table
+  acceptance sync [--small] [--only repair|load|bulk|deletes]   the rows of anti-entropy and deletes
   baseline crash | split                            SWIM + Lifeguard in the same network [--crashes N --hours H --no-tcp]
   deletes             --histories N random histories of deletes, splits and absences from --seed on: no value comes back
                       [--without-s7: with the rule switched off, where values must come back]
@@ -180,7 +181,15 @@ fn detector_table(a: &Arguments) -> bool {
     if let Some(members) = a.members {
         scale.sizes = vec![members];
     }
-    let mut tasks = acceptance::cells(&scale);
+    cells(a, acceptance::cells(&scale))
+}
+
+fn sync_table(a: &Arguments) -> bool {
+    let seed = a.settings.seed;
+    cells(a, acceptance::sync_cells(if a.small { SyncScale::small(seed) } else { SyncScale::whole(seed) }))
+}
+
+fn cells(a: &Arguments, mut tasks: Vec<acceptance::Task>) -> bool {
     tasks.retain(|t| a.only.as_ref().is_none_or(|only| t.name == only));
     let cells = acceptance::run(tasks, a.threads, |c| {
         eprintln!("{} n={}: {} ({})", c.what, c.members, c.measured, if c.pass { "pass" } else { "FAIL" });
@@ -195,10 +204,14 @@ fn run(a: &Arguments) -> Result<bool, String> {
     match words[..] {
         ["swarm"] => swarm(a),
         ["acceptance", "detector"] => Ok(detector_table(a)),
+        ["acceptance", "sync"] => Ok(sync_table(a)),
         ["deletes"] => {
             let tally = deletes::run(s.seed, a.histories, !a.without_s7, a.threads, |seed, faults| {
                 if !a.without_s7 {
-                    eprintln!("FAILED seed {seed}: {}\n  repeat: hearsay-sim deletes --seed {seed} --histories 1", faults.join("; "));
+                    eprintln!(
+                        "FAILED seed {seed}: {}\n  repeat: hearsay-sim deletes --seed {seed} --histories 1",
+                        faults.join("; ")
+                    );
                 }
             });
             print(a.json, &tally, || {

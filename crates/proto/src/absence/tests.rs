@@ -88,7 +88,10 @@ fn strangers_with_a_long_past_on_both_sides_conflict_and_only_they() {
     let mine = told(1, old, &[(1, LATE)]);
     assert_eq!(both(1, &mine, 2, &told(1, old, &[(2, LATE)])), (Verdict::Win, Verdict::Lose));
     assert_eq!(both(1, &mine, 2, &told(5, young, &[(2, LATE)])), (Verdict::Agree, Verdict::Agree));
-    assert_eq!(compare(MemberId(1), &mine, MemberId(2), &told(1, old, &[(1, LATE), (2, LATE)]), HALF), Verdict::Agree);
+    assert_eq!(
+        compare(MemberId(1), &mine, MemberId(2), &told(1, old, &[(1, LATE), (2, LATE)]), HALF),
+        Verdict::Agree
+    );
 }
 
 #[test]
@@ -165,14 +168,14 @@ fn heard_is_answered_once_and_an_answer_never() {
 
 #[test]
 fn a_newcomer_that_joined_empty_takes_over_what_its_source_heard() {
-    let mut a = absence();
+    let mut a = Absence::new(&Config::lan(), at(99_998));
     let mut r = roster(1, &[]);
     for id in [2, 3] {
-        r.merge(at(1), &member(id));
+        r.merge(at(99_999), &member(id));
         a.handle_new(MemberId(id));
     }
     a.handle_pull(MemberId(2), false);
-    assert!(a.believes(at(1), MemberId(2), true, &r) && !a.believes(at(1), MemberId(2), false, &r));
+    assert!(a.believes(at(99_999), MemberId(2), true, &r) && !a.believes(at(99_999), MemberId(2), false, &r));
     let source = told(3, 0, &[(2, 100_000), (3, 99_990), (7, 50_000)]);
     assert_eq!(a.handle_heard(at(100_000), MemberId(2), source, &r).0, Verdict::Agree);
     assert!(a.is_near(at(100_001), MemberId(3), &r));

@@ -319,7 +319,9 @@ impl Gossip {
                 Compared::Equal
             }
             // What a full store lacks it cannot take.
-            Compared::Differ | Compared::Far if self.store.is_full() || !self.may_move(now, from) => Compared::Not,
+            Compared::Differ | Compared::Far if self.store.is_full() || !self.may_move(now, from) => {
+                Compared::Not
+            }
             other => other,
         };
         let comparison = Comparison {

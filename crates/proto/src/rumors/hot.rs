@@ -292,7 +292,8 @@ impl HotList {
 
     /// Numbers of entries stamped no later than this.
     pub fn entries_until(&self, stamp: Stamp) -> Vec<u64> {
-        let old = |hot: &Hot| matches!(&hot.what, What::Record(Record::Entry(e), _) if e.version.stamp <= stamp);
+        let old =
+            |hot: &Hot| matches!(&hot.what, What::Record(Record::Entry(e), _) if e.version.stamp <= stamp);
         self.all.iter().filter(|(_, hot)| old(hot)).map(|(number, _)| *number).collect()
     }
 

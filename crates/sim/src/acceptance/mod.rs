@@ -2,6 +2,7 @@
 
 mod detector;
 pub mod measure;
+mod sync;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde::Serialize;
 
 pub use detector::cells;
+pub use sync::{SyncScale, sync_cells};
 
 /// How much is measured.
 #[derive(Clone, Debug)]
