@@ -126,6 +126,8 @@ pub struct Absence {
     /// I hold nothing old that this PULL did not bring; whom I pull from.
     fresh: bool,
     source: Option<MemberId>,
+    /// Its table is still to be taken over; a short PULL is complete before its HEARD comes.
+    takes_over: bool,
 }
 
 impl Absence {
@@ -150,6 +152,7 @@ impl Absence {
             sent: BTreeMap::new(),
             fresh: true,
             source: None,
+            takes_over: false,
         }
     }
 
@@ -280,6 +283,7 @@ impl Absence {
     /// A PULL of entries begins; `old`: I hold entries older than G/2.
     pub fn handle_pull(&mut self, from: MemberId, old: bool) {
         self.fresh = !old;
+        self.takes_over = !old;
         self.source = Some(from);
     }
 
@@ -296,8 +300,9 @@ impl Absence {
         self.cleared.clear();
         self.strangers = roster.living_ids().filter(|id| *id != roster.my_id()).collect();
         self.newest = now.wall.second();
-        self.began = now.wall.second().minus(self.half_secs);
+        self.began = now.wall.second().minus(self.half_secs.saturating_add(1));
         self.fresh = true;
+        self.takes_over = true;
         self.source = Some(source);
     }
 
@@ -376,7 +381,8 @@ impl Absence {
     }
 
     fn clear(&mut self, now: Now, from: MemberId, theirs: Told, roster: &Roster) {
-        if self.fresh && self.source == Some(from) {
+        if self.takes_over && self.source == Some(from) {
+            self.takes_over = false;
             // Whoever holds nothing old but what this member gives knows what it knows.
             let newest = theirs.table.iter().filter(|(id, _)| **id != from).map(|(_, t)| *t).max();
             let own = theirs.table.get(&from).copied();

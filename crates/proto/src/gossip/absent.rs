@@ -64,6 +64,10 @@ impl Gossip {
         let dropped = gone.len() as u64;
         self.dropped.extend(gone);
         self.absence.handle_dropped(now, winner, &self.roster);
+        // Comparisons and sessions under way are of what I held.
+        self.beaten.clear();
+        let living: Vec<MemberId> = self.roster.living_ids().collect();
+        living.into_iter().for_each(|id| self.sync.handle_gone(now, id));
         self.tell(Event::Rejoined { dropped });
         if self.join.is_joining() {
             self.ask_heard(now, winner);
