@@ -36,7 +36,14 @@ export async function setup({ dev = process.env.HEARSAY_DEV === '1' } = {}) {
     existsSync(join(ROOT, 'node_modules/.package-lock.json')),
     [[...tools.npm, 'ci', '--no-audit', '--no-fund']],
   )
-  const crates = ['crates/proto/src', 'crates/runtime', 'crates/addon', 'Cargo.toml', 'Cargo.lock']
+  const crates = [
+    'crates/proto/src',
+    'crates/runtime',
+    'crates/sim/src',
+    'crates/addon',
+    'Cargo.toml',
+    'Cargo.lock',
+  ]
   const generated = ['native/hearsay.cjs', 'native/hearsay.d.cts']
   const profile = dev ? 'dev' : 'release'
   const build = [...tools.napi, 'build', '--platform', ...(dev ? [] : ['--release'])]

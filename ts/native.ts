@@ -11,7 +11,15 @@ import {
   type Platform,
 } from './platform.js'
 
-export type { NativeCluster, NativeMerkle, NativePhi, PhiSettings, StartOptions } from '../native/hearsay.cjs'
+export type {
+  NativeCluster,
+  NativeMerkle,
+  NativePhi,
+  NativeSimulation,
+  PhiSettings,
+  SimulationSettings,
+  StartOptions,
+} from '../native/hearsay.cjs'
 
 const require = createRequire(import.meta.url)
 let loaded: typeof Binding | undefined
