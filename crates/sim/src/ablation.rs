@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn the_sweep_finds_the_dead_whom_only_the_dead_watched() {
         let scale = Scale::small(1);
-        buys(&partners_too(&scale, "D11 sweep", DetectorRule::Sweep, scale.members), 1.3);
+        buys(&partners_too(&scale, "D11 sweep", DetectorRule::Sweep, scale.members), 1.1);
     }
 
     #[test]
