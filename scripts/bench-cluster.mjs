@@ -137,7 +137,7 @@ for (const members of sizes) {
     apartMs: 500,
     idleMs: small ? 4_000 : 15_000,
     seconds: small ? 3 : 5,
-    rates: small ? [100, 500] : [100, 250, 500, 1_000, 1_500, 2_000, 3_000, 4_000],
+    rates: small ? [100, 500] : [50, 100, 250, 500, 750, 1_000, 1_250, 1_500, 2_000],
     say: (text) => say(`  ${text}`),
   }
   const ours = await measureSpread(members, plan)
