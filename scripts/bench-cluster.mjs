@@ -2,7 +2,7 @@
 // object per row and nothing else, `-- --small` is a quick run, `-- --members 8,32` picks the sizes, `-- --no-peers` leaves
 // memberlist out.
 import { spawnSync } from 'node:child_process'
-import { cpus } from 'node:os'
+import { cpus, loadavg } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { setup } from './setup.mjs'
@@ -115,8 +115,8 @@ const { measure: measureRepair } = await import('../benches/cluster/repair.mjs')
 const { version } = process
 const cpu = cpus()[0]?.model.trim()
 print(
-  { row: 'machine', cpu, cpus: cpus().length, node: version },
-  `${cpus().length} x ${cpu}, Node ${version.slice(1)}. Members share these CPUs and this loopback: times are upper bounds.\n` +
+  { row: 'machine', cpu, cpus: cpus().length, load: loadavg()[0], node: version },
+  `${cpus().length} x ${cpu}, Node ${version.slice(1)}, ${number(loadavg()[0], 1)} other tasks running. Members share these CPUs and this loopback: times are upper bounds.\n` +
     'Times are from the call in one process to the callback in another, medians of the repetitions over all other members.',
 )
 const pair = await simulate({ members: 2, scenario: { kind: 'rumor', writes: 200, valueBytes: 100 } })
