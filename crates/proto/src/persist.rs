@@ -72,11 +72,11 @@ impl Persist {
         }
     }
 
-    /// Batches come from now on, the first one at once.
+    /// Batches come from now on, the first one soon: it holds the own row.
     pub fn start(&mut self, now: Now) {
         self.on = true;
         self.started = now.mono;
-        self.waiting_since = Some(Mono(0));
+        self.waiting_since = Some(now.mono);
     }
 
     /// Is anything saved at all?
@@ -173,11 +173,17 @@ impl Persist {
         }
         // A member that this run has not met yet is kept as long as a dead one is remembered.
         let patient = now < self.started + self.forget_after;
-        let gone = |name: &Arc<str>, saved: &mut Saved| {
-            !(saved.met || patient)
-                || saved.met && roster.by_name(name).is_none_or(|member| member.id() == me)
-        };
-        writes.extend(self.members.extract_if(.., gone).map(|(name, _)| Write::NoMember(name)));
+        self.members.retain(|name, saved| {
+            let keep = if saved.met {
+                roster.by_name(name).is_some_and(|member| member.id() != me)
+            } else {
+                patient
+            };
+            if !keep {
+                writes.push(Write::NoMember(name.clone()));
+            }
+            keep
+        });
     }
 
     /// These rows leave for the disk; `taken`: changes of entries in them and before. `noted`: all so far.

@@ -30,9 +30,7 @@ pub(crate) const SEEDS_MAX: usize = 1_024;
 /// [`Error::Bind`], [`Error::Option`], [`Error::Keys`], [`Error::Resolve`] (bind and advertise only; seeds that fail are
 /// events), [`Error::Call`], [`Error::System`].
 pub async fn start(options: Options, listener: Arc<dyn Listener>) -> Result<Handle, Error> {
-    let process = Process::acquire()?;
-    let begun = process.spawn(begin(Arc::clone(&process), options, listener, None)).ok_or(Error::Stopped)?;
-    begun.await.map_err(|error| Error::Failed(error.to_string()))?
+    start_with(options, listener, None).await
 }
 
 /// As [`start`], on a store that is open already.
@@ -42,7 +40,17 @@ pub(crate) async fn start_on(
     listener: Arc<dyn Listener>,
     store: Option<Store>,
 ) -> Result<Handle, Error> {
-    begin(Process::acquire()?, options, listener, store).await
+    start_with(options, listener, store).await
+}
+
+async fn start_with(
+    options: Options,
+    listener: Arc<dyn Listener>,
+    store: Option<Store>,
+) -> Result<Handle, Error> {
+    let process = Process::acquire()?;
+    let begun = process.spawn(begin(Arc::clone(&process), options, listener, store)).ok_or(Error::Stopped)?;
+    begun.await.map_err(|error| Error::Failed(error.to_string()))?
 }
 
 async fn begin(
