@@ -136,6 +136,15 @@ export interface ClusterOptions {
   codec?: Codec | undefined
   /** Silent by default. */
   logger?: Logger | undefined
+  /**
+   * A store on disk: generation and replica survive a restart, members met are found again without seeds. Without: memory only.
+   */
+  storage?:
+    | {
+        /** A folder of this member's own, made if it is not there; one running member at a time may use it. */
+        path: string
+      }
+    | undefined
   /** Time dead and left members are remembered, >= 1000; default 86400000. */
   forgetDeadAfterMs?: number | undefined
   /** Lifetime of broadcasts, 1000..3600000; default 60000. */
@@ -283,6 +292,8 @@ export interface Metrics {
   talk: Record<string, number>
   /** Keys, bytes, tombstones. */
   store: { keys: number; bytes: number; tombstones: number }
+  /** Batches saved to disk, and times the disk refused one; each is tried again. */
+  storage: { batches: number; failures: number }
   /** Own wall clock minus the median of the partners', ms. */
   clock: { offMs: number }
   /** Sockets, as the operating system and the fault injection saw them. */

@@ -10,7 +10,7 @@ use hearsay_sim::{ablation, baseline, phi_paper};
 use serde::Serialize;
 
 const USAGE: &str = "hearsay-sim <command> [options]
-  join | rumor | crash | partition-heal | replay | broadcast | query    one scenario, for --seeds seeds from --seed on
+  join | rumor | crash | partition-heal | replay | broadcast | query | restart    one scenario, for --seeds seeds from --seed on
   swarm               --seeds seeds from --seed on; a failure is printed with seed, command and its shrunk schedule
                       [--bound S: whole within S seconds after the last fault instead of 120]
   swarm --case FILE   runs a schedule printed by a failure [--watch HOST prints its datagrams]
@@ -119,6 +119,7 @@ fn scenarios(a: &Arguments, name: &str) -> Result<bool, String> {
             "partition-heal" => report(&scenario::partition_heal(&settings), a.json),
             "replay" => report(&scenario::replay(&settings), a.json),
             "broadcast" => report(&scenario::broadcast(&settings), a.json),
+            "restart" => report(&scenario::restart(&settings), a.json),
             "query" => report(&scenario::query(&settings), a.json),
             other => return Err(format!("no command {other}\n{USAGE}")),
         };
