@@ -60,7 +60,7 @@ function elf(bytes) {
 
 function macho(bytes) {
   const cpu = bytes.readUInt32LE(4)
-  const arch = { [0x01000007]: 'x64', [0x0100000c]: 'arm64' }[cpu] ?? `cpu ${cpu}`
+  const arch = { 16777223: 'x64', 16777228: 'arm64' }[cpu] ?? `cpu ${cpu}`
   const needed = []
   let floor = null
   for (let left = bytes.readUInt32LE(16), at = 32; left > 0; left--) {
@@ -78,7 +78,7 @@ function macho(bytes) {
 function pe(bytes) {
   const header = bytes.readUInt32LE(60)
   const machine = bytes.readUInt16LE(header + 4)
-  const arch = { [0x8664]: 'x64', [0xaa64]: 'arm64' }[machine] ?? `machine ${machine}`
+  const arch = { 34404: 'x64', 43620: 'arm64' }[machine] ?? `machine ${machine}`
   const [count, optional] = [bytes.readUInt16LE(header + 6), header + 24]
   const table = optional + bytes.readUInt16LE(header + 20)
   /** Where a virtual address lies in the file. */

@@ -365,6 +365,9 @@ impl Absence {
         theirs: Told,
         roster: &Roster,
     ) -> (Verdict, Option<Message>) {
+        if !self.enabled {
+            return (Verdict::Agree, None);
+        }
         let asked = self.asked.remove(&from);
         let lately = self.sent.get(&from).is_some_and(|&at| at + ANSWER_GAP > now.mono);
         let answer = asked.is_none() && !lately && self.sent.len() < SENT_MAX;

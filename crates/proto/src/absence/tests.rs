@@ -38,8 +38,14 @@ fn roster(me: u64, others: &[u64]) -> Roster {
     roster
 }
 
+fn config() -> Config {
+    let mut config = Config::lan();
+    config.anti_entropy.absence = true;
+    config
+}
+
 fn absence() -> Absence {
-    Absence::new(&Config::lan(), at(0))
+    Absence::new(&config(), at(0))
 }
 
 fn told(living: u16, began: u64, table: &[(u64, u64)]) -> Told {
@@ -168,7 +174,7 @@ fn heard_is_answered_once_and_an_answer_never() {
 
 #[test]
 fn a_newcomer_that_joined_empty_takes_over_what_its_source_heard() {
-    let mut a = Absence::new(&Config::lan(), at(99_998));
+    let mut a = Absence::new(&config(), at(99_998));
     let mut r = roster(1, &[]);
     for id in [2, 3] {
         r.merge(at(99_999), &member(id));

@@ -39,6 +39,9 @@ impl Gossip {
         living: u16,
         table: &[(MemberId, Second)],
     ) {
+        if !self.config.anti_entropy.absence {
+            return;
+        }
         let theirs = Told::from_wire(from, living, table);
         let (verdict, reply) = self.absence.handle_heard(now, from, theirs, &self.roster);
         let asked = reply.is_none();

@@ -4,6 +4,7 @@ use super::inbound::carried;
 use super::outbound::Ready;
 use super::{Gossip, Leave};
 use crate::budget::Class;
+use crate::config::DetectorRule;
 use crate::detector;
 use crate::join;
 use crate::member::{Liveness, MemberId};
@@ -41,6 +42,10 @@ impl Source for Served<'_> {
             Tree::Members => {
                 let claim_of = |id: MemberId| self.detector.claim_of(id);
                 self.join.members_page(self.now, from, bytes_max, self.roster, &claim_of)
+            }
+            // Who joins has no list of entries yet (`J1`).
+            Tree::Entries if self.join.is_joining() => {
+                Page { tree, from, next: from, last: false, records: Vec::new(), claims: Vec::new() }
             }
             Tree::Entries => {
                 let page = self.store.page(from, bytes_max);
@@ -82,7 +87,15 @@ impl Gossip {
             Action::Send { to, message } => self.post(to, message, Class::Detector),
             Action::Beat { to, seq, once, deaf } => self.beat(now, to, seq, once, deaf),
             Action::Accuse { id, phi } => self.accuse(now, id, phi),
-            Action::Declare { id } => self.declare(now, id, Liveness::Dead, true),
+            Action::Remind { id } => {
+                if let Some(claim) = self.detector.claim_of(id) {
+                    self.rumors.put_claim(now, claim, &mut self.rng);
+                }
+            }
+            Action::Declare { id } => {
+                let hot = !self.config.detector.lacks(DetectorRule::DeathRumor);
+                self.declare(now, id, Liveness::Dead, hot);
+            }
             Action::DeclareAlone { id } => self.declare(now, id, Liveness::Dead, false),
             Action::UndoAlone { id } => self.declare(now, id, Liveness::Alive, false),
             Action::ContactDue => {

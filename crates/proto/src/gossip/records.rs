@@ -167,7 +167,9 @@ impl Gossip {
                     self.tell_change(&entry, back.is_some() || before.is_some_and(|b| b.live));
                 }
                 self.confirm_changed(&entry);
-                self.talk_of(now, &entry, page);
+                // Who skipped the PULL of the entries gets by sessions what a PULL would have brought.
+                let pulled = source == Source::Page || source == Source::Quiet && self.join.holds_entries();
+                self.talk_of(now, &entry, pulled);
                 let hop = match source {
                     Source::Rumor(hop) => Some(hop.saturating_add(1)),
                     Source::Quiet | Source::Page if arrived.hot => Some(crate::wire::HOP_COLD),

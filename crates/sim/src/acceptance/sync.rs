@@ -80,7 +80,7 @@ fn count_repair(world: &mut World) -> Rc<RefCell<(u64, u64)>> {
 
 /// One member lacks an entry that all others have: seconds from the moment it is 3 s old until it has it.
 fn lost_entries(members: usize, loss: f64, count: usize, seed: u64) -> (Vec<f64>, Vec<String>) {
-    let mut world = measure::bed(members, 0, seed, true);
+    let mut world = measure::bed_of(members, 0, seed, Config::lan(), false);
     let mut rng = Rng::from_number(seed ^ 0x1057);
     let mut times = Vec::new();
     for n in 0..count {
@@ -147,7 +147,7 @@ fn repairs(scale: SyncScale, loss: f64) -> Vec<Cell> {
 /// 1,000 updates/s over 20,000 keys by all members (10 each a second).
 fn load(scale: SyncScale, loss: f64) -> Vec<Cell> {
     let (members, seconds) = scale.load;
-    let mut world = measure::bed(members, 0, scale.seed, true);
+    let mut world = measure::bed_of(members, 0, scale.seed, Config::lan(), false);
     world.network.loss = Loss::Independent(loss);
     let mut rng = Rng::from_number(scale.seed ^ 0x10ad);
     let rate = members * 10;
@@ -161,7 +161,7 @@ fn load(scale: SyncScale, loss: f64) -> Vec<Cell> {
         world.run(Duration::from_secs(1) / rate as u32);
     }
     let per_second = (useless(&world) - before) as f64 / seconds as f64;
-    let failures = std::mem::take(&mut world.checker.failures);
+    let failures: Vec<String> = std::mem::take(&mut world.checker.failures);
     let cell = cell(
         format!("useless sessions/s, {rate} updates/s over 20,000 keys, loss {} %", loss * 100.0),
         members,
@@ -217,7 +217,7 @@ fn bulk(scale: SyncScale) -> Vec<Cell> {
         world.log.iter().filter(|t| t.at >= start && matches!(t.news, News::Suspected | News::Died)).count();
     let floor = scale.keys * (89 + 11);
     let seconds = joined.map_or(f64::INFINITY, |t| t.as_secs_f64());
-    let failures = std::mem::take(&mut world.checker.failures);
+    let failures: Vec<String> = std::mem::take(&mut world.checker.failures);
     let what = format!("join with {} keys of 100 B: s, bytes over key and value, suspicions", scale.keys);
     let exposure = "1 join".to_owned();
     let over = bytes as f64 / floor as f64;
