@@ -6,7 +6,7 @@ use hearsay_sim::acceptance::{self, Scale};
 use hearsay_sim::network::Loss;
 use hearsay_sim::scenario::{self, Outcome, Settings};
 use hearsay_sim::swarm::{self, Case};
-use hearsay_sim::{baseline, phi_paper};
+use hearsay_sim::{ablation, baseline, phi_paper};
 use serde::Serialize;
 
 const USAGE: &str = "hearsay-sim <command> [options]
@@ -16,6 +16,7 @@ const USAGE: &str = "hearsay-sim <command> [options]
   swarm --case FILE   runs a schedule printed by a failure [--watch HOST prints its datagrams]
   acceptance detector [--small] [--members N] [--only idle|crash|preset|blow|loss|split|stall]   the detector rows of the table
   baseline crash | split                            SWIM + Lifeguard in the same network [--crashes N --hours H --no-tcp]
+  ablation [--small]  each rule of the detector switched off: what it buys
   traffic             payload by kind of message without faults but loss, over --hours member-hours
   phi-paper           the experiment of the phi paper
 options: --members N --seed S --seeds COUNT --loss P --duplicate P --reorder P --wan --json --threads N";
@@ -188,6 +189,12 @@ fn run(a: &Arguments) -> Result<bool, String> {
     match words[..] {
         ["swarm"] => swarm(a),
         ["acceptance", "detector"] => Ok(detector_table(a)),
+        ["ablation"] => {
+            let scale = if a.small { ablation::Scale::small(s.seed) } else { ablation::Scale::whole(s.seed) };
+            let rows = ablation::run(&scale, |row| eprintln!("{row:?}"));
+            print(a.json, &rows, || ablation::table(&rows));
+            Ok(true)
+        }
         ["traffic"] => {
             let time = std::time::Duration::from_secs_f64(a.hours * 3_600.0 / s.members as f64);
             let kinds = acceptance::measure::kinds(s.members, Loss::Independent(s.loss), time, s.seed);
