@@ -386,7 +386,7 @@ impl Gossip {
         let (known, unknown): (Vec<RumorId>, Vec<RumorId>) = ids.iter().partition(|&&id| self.knows(id));
         if large {
             for &id in &unknown {
-                self.transfer.handle_announced(now, from, id, &self.roster);
+                self.transfer.handle_announced(now, from, id, repair, &self.roster);
             }
             if repair {
                 self.sync.handle_large(now, from, ids);

@@ -95,7 +95,7 @@ impl Side {
     }
 
     fn announced(&mut self, ms: u64, from: u64, id: RumorId) {
-        self.transfer.handle_announced(at(ms), MemberId(from), id, &self.roster);
+        self.transfer.handle_announced(at(ms), MemberId(from), id, false, &self.roster);
     }
 
     fn closed(&mut self, ms: u64, stream: StreamId) {

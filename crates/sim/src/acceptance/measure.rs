@@ -14,7 +14,7 @@ use crate::network::{Loss, Network};
 use crate::stats::Quantiles;
 use crate::world::{News, Stall, World};
 
-const FULL_WITHIN: Duration = Duration::from_secs(120);
+pub(super) const FULL_WITHIN: Duration = Duration::from_secs(120);
 
 /// What befalls one member.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

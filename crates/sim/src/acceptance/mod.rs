@@ -1,6 +1,8 @@
-//! The detector rows of the acceptance table (`combined-protocol.md`, section 8): ours beside the required value.
+//! Rows of the acceptance table (`combined-protocol.md`, section 8): ours beside the required value.
 
 mod detector;
+mod heal;
+mod join;
 pub mod measure;
 
 use std::sync::Mutex;
@@ -9,6 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde::Serialize;
 
 pub use detector::cells;
+pub use heal::cells as heal_cells;
+pub use join::cells as join_cells;
 
 /// How much is measured.
 #[derive(Clone, Debug)]

@@ -71,6 +71,7 @@ impl World {
 
     pub(super) fn send_frame(&mut self, host: usize, stream: StreamId, plain: &[u8]) {
         self.hosts[host].stream_bytes += plain.len() as u64;
+        self.account(host, plain.len(), true);
         let Some(&(conn, forward)) = self.by_stream.get(&(host, stream)) else { return };
         let mut delay = self.network.draw_delay(&mut self.net_rng);
         let peer = self.conns[conn].ends[usize::from(forward)].host;
