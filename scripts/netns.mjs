@@ -12,7 +12,7 @@ const { values } = parseArgs({
     short: { type: 'boolean', default: false },
     built: { type: 'boolean', default: false },
     probe: { type: 'boolean', default: false },
-    profile: { type: 'string', default: 'lan' },
+    profile: { type: 'string' },
   },
 })
 
@@ -27,18 +27,26 @@ if (!values.short && !values.built) {
   await setup()
 }
 
-/** Slowest views and roots after a heal, ms: those of section 8 of the protocol at the next size up. */
-const bounds = (count) => (count <= 10 ? [6_000, 8_000] : [6_000, 8_000])
+/**
+ * Slowest views and roots after a heal, ms. From ten members on those of section 8 of the protocol; with fewer, none of them may
+ * knock at the other side in the first round of contacts (5 s; five members: one heal in twenty), so it is two rounds and a second.
+ */
+const bounds = (count) => (count < 10 ? [11_000, 13_000] : [6_000, 8_000])
 
 const plan = values.short
   ? [
       ['join', (c) => steps.join(c)],
-      ['split', (c) => steps.split(c, { ms: 1_000, keys: 50 })],
+      ['split', (c) => steps.split(c, { ms: 500, buried: true, keys: 50 })],
+      ['one-way cut', (c) => steps.split(c, { ms: 1_000, oneWay: true, keys: 5 })],
+      ['loss 20 %', (c) => steps.loss(c, { share: 0.2, ms: 2_000 })],
+      ['kill, leave', (c) => steps.ends(c, ['kill', 'leave'])],
+      ['stopped for 2 s', (c) => steps.suspend(c, { ms: 2_000 })],
+      ['same name elsewhere', (c) => steps.elsewhere(c)],
     ]
   : [
-      ['join', (c) => steps.join(c)],
-      ['split 60 s', (c) => steps.split(c, { ms: 60_000 })],
-      ['split 10 s', (c) => steps.split(c, { ms: 9_999 })],
+      ['join', (c) => steps.join(c, { restMs: 15_000 })],
+      ['split 60 s', (c) => steps.split(c, { ms: 60_000, buried: true, account: true })],
+      ['split 10 s', (c) => steps.split(c, { ms: 10_000 })],
       ['one-way cut 20 s', (c) => steps.split(c, { ms: 20_000, oneWay: true })],
       ['loss 20 %', (c) => steps.loss(c, { share: 0.2, ms: 30_000 })],
       ['leave, kill', (c) => steps.ends(c, ['leave', 'kill'])],
@@ -58,7 +66,10 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => p
 
 let ok = true
 for (const count of values.members.split(',').map(Number)) {
-  cluster = new steps.Cluster(count, { profile: values.profile, idleMs: values.short ? 2_000 : 5_000 })
+  cluster = new steps.Cluster(count, {
+    profile: values.profile ?? (values.short ? 'local' : 'lan'),
+    idleMs: values.short ? 1_000 : 5_000,
+  })
   for (const [step, act] of plan) {
     const began = performance.now()
     const line = { step, members: count }

@@ -59,7 +59,8 @@ export function obstacle() {
     ['ip', '-V', 'iproute2'],
     ['nft', '-v', 'nftables'],
   ]) {
-    if (command([program, flag]).error !== undefined) return `${program} is missing (Debian package ${debian})`
+    if (command([program, flag]).error !== undefined)
+      return `${program} is missing (Debian package ${debian})`
   }
   let net
   try {
@@ -157,8 +158,8 @@ export class Net {
   move(index) {
     const host = this.#hosts[index]
     const ip = host.ip.replace(/^10\.77\.(\d+)/, (_, third) => `10.77.${Number(third) + 1}`)
-    sh(['ip', '-n', host.ns, 'addr', 'add', `${ip}/16`, 'dev', 'eth0'])
     sh(['ip', '-n', host.ns, 'addr', 'del', `${host.ip}/16`, 'dev', 'eth0'])
+    sh(['ip', '-n', host.ns, 'addr', 'add', `${ip}/16`, 'dev', 'eth0'])
     host.ip = ip
   }
 

@@ -59,8 +59,16 @@ export class Cluster {
 
   /** Equal views of all running members, and equal roots. */
   async whole(what, timeoutMs = 60_000) {
-    const expected = this.up.map((member) => member.name).sort().join()
-    const names = (view) => view.members.filter((m) => m.liveness === 'alive').map((m) => m.name).sort().join()
+    const expected = this.up
+      .map((member) => member.name)
+      .sort()
+      .join()
+    const names = (view) =>
+      view.members
+        .filter((m) => m.liveness === 'alive')
+        .map((m) => m.name)
+        .sort()
+        .join()
     const start = performance.now()
     const viewsMs = await until(`${what}: equal views`, timeoutMs, async () => {
       const differs = (await this.views()).find((view) => names(view) !== expected)
@@ -96,13 +104,17 @@ export class Cluster {
     for (;;) {
       const rate = await this.rate()
       const ms = Math.round(performance.now() - healed - this.idleMs)
-      if (rate <= IDLE_AGAIN * before) return { idleAgainMs: Math.max(0, ms), bytesPerSecond: Math.round(rate) }
+      if (rate <= IDLE_AGAIN * before)
+        return { idleAgainMs: Math.max(0, ms), bytesPerSecond: Math.round(rate) }
       check(ms <= IDLE_WITHIN_MS, `traffic is ${Math.round(rate)} B/s, it was ${Math.round(before)}`)
     }
   }
 
   async write(index, keys) {
-    await this.members[index].call('set', keys.map((key) => [key, `m${index} wrote this value ${'x'.repeat(60)}`]))
+    await this.members[index].call(
+      'set',
+      keys.map((key) => [key, `m${index} wrote this value ${'x'.repeat(60)}`]),
+    )
   }
 
   /** Ends a member's process by this means, and waits for the process. */
@@ -132,17 +144,26 @@ export class Cluster {
   }
 }
 
-export async function join(cluster) {
+/** All start; `restMs`: the sessions and ticks of the start are over then. */
+export async function join(cluster, { restMs = 0 } = {}) {
   const start = performance.now()
   await cluster.start(0)
   await Promise.all(range(1, cluster.count).map((index) => cluster.start(index)))
   const { viewsMs } = await cluster.whole('join')
-  return { processes: cluster.count, startedAndWholeMs: Math.round(performance.now() - start), viewsMs }
+  const startedAndWholeMs = Math.round(performance.now() - start)
+  await sleep(restMs)
+  return { processes: cluster.count, startedAndWholeMs, viewsMs }
 }
 
-/** Halves for `ms`, keys written on both sides, then the heal; `oneWay`: the second half hears nothing of the first. */
-export async function split(cluster, { ms, keys = 200, oneWay = false }) {
-  const [a, b] = [range(0, Math.floor(cluster.count / 2)), range(Math.floor(cluster.count / 2), cluster.count)]
+/**
+ * Halves for `ms`, keys written on both sides, then the heal. `oneWay`: the second half hears nothing of the first. `buried`: not
+ * before each side holds the other dead. `account`: waits for `partitionHealed` of all.
+ */
+export async function split(cluster, { ms, keys = 200, oneWay = false, buried = false, account = false }) {
+  const [a, b] = [
+    range(0, Math.floor(cluster.count / 2)),
+    range(Math.floor(cluster.count / 2), cluster.count),
+  ]
   const before = await cluster.rate()
   await cluster.forget()
   const start = performance.now()
@@ -151,10 +172,10 @@ export async function split(cluster, { ms, keys = 200, oneWay = false }) {
   await cluster.write(a[0], [...range(0, keys).map((n) => `a/${start}/${n}`), `both/${start}`])
   await cluster.write(b[0], [...range(0, keys).map((n) => `b/${start}/${n}`), `both/${start}`])
   let buriedMs = null
-  if (!oneWay && ms >= 10_000) {
-    const buried = (own) => (view) => view.size === own.length
+  if (buried) {
+    const alone = (own) => (view) => view.size === own.length
     buriedMs = await until('each side buries the other', 40_000, async () => {
-      return (await cluster.views(a)).every(buried(a)) && (await cluster.views(b)).every(buried(b))
+      return (await cluster.views(a)).every(alone(a)) && (await cluster.views(b)).every(alone(b))
     })
   }
   await sleep(Math.max(0, ms - (performance.now() - start)))
@@ -163,14 +184,14 @@ export async function split(cluster, { ms, keys = 200, oneWay = false }) {
   const { viewsMs, rootsMs } = await cluster.whole('heal')
   const [{ keys: size }] = await cluster.views([0])
   const idle = await cluster.idleAgain(before, healed)
-  let told = []
-  if (buriedMs !== null) {
+  const told = []
+  if (account) {
     const from = performance.now()
     // The account of a heal is closed when roots have been equal for a while, after half a minute at the latest.
     while (told.length < cluster.count && performance.now() - from < 35_000) {
       const seen = await Promise.all(cluster.up.map((member) => member.call('seen')))
       told.push(...seen.flatMap((s) => s.healed))
-      await sleep(200)
+      if (told.length < cluster.count) await sleep(200)
     }
     check(told.length === cluster.count, `partitionHealed was told ${told.length} times`)
     check(
@@ -225,7 +246,9 @@ export async function ends(cluster, order) {
   const knownMs = {}
   for (const { how, index } of gone) {
     await until(`m${index} after ${how}`, 30_000, async () => {
-      const states = (await cluster.views()).map((v) => v.members.find((m) => m.name === `m${index}`)?.liveness)
+      const states = (await cluster.views()).map(
+        (v) => v.members.find((m) => m.name === `m${index}`)?.liveness,
+      )
       return states.every((state) => state === left[how]) || `held ${states}`
     })
     knownMs[`${how} m${index}`] = Math.round(performance.now() - start)
@@ -247,7 +270,12 @@ export async function suspend(cluster, { ms, mayDie }) {
   const died = seen.flatMap((s) => s.members).filter((m) => m.type === 'memberDied')
   check(mayDie || died.length === 0, `a stop of ${ms} ms was taken for a death`)
   const healthy = died.filter((m) => m.name !== name && cluster.members[0].name === m.name)
-  return { stoppedMs: ms, declaredDeadBy: died.filter((m) => m.name === name).length, healthy: healthy.length, ...whole }
+  return {
+    stoppedMs: ms,
+    declaredDeadBy: died.filter((m) => m.name === name).length,
+    healthy: healthy.length,
+    ...whole,
+  }
 }
 
 /** The process ends, and another one of its name starts at another address. */

@@ -68,6 +68,8 @@ pub enum Action {
     PullFailed {
         /// Of which tree.
         tree: Tree,
+        /// The source serves too many others at present.
+        busy: bool,
     },
     /// A message of [`Transfer::send`] was not sent: the stream could not be opened, or broke.
     SendFailed {
@@ -135,7 +137,7 @@ const ACCEPTED_MAX: usize = 256;
 /// Large records under way, each direction (`R6`).
 const RECORDS_MAX: usize = 4;
 /// PULLs served at once.
-const PULLS_OUT_MAX: usize = 4;
+const PULLS_OUT_MAX: usize = 16;
 /// Messages waiting on one stream.
 const QUEUE_MAX: usize = 32;
 /// Idle time after which I close what I opened; the other side waits half as long again, so that closes do not cross.
@@ -340,7 +342,7 @@ impl Transfer {
                 self.pulls.insert(tree, stream);
                 self.ready.insert(stream);
             }
-            None => self.actions.push_back(Action::PullFailed { tree }),
+            None => self.actions.push_back(Action::PullFailed { tree, busy: false }),
         }
     }
 
@@ -434,7 +436,7 @@ impl Transfer {
         let failed: Vec<Tree> = self.pulls.iter().filter(|(_, p)| **p == stream).map(|(t, _)| *t).collect();
         for tree in failed {
             self.pulls.remove(&tree);
-            self.actions.push_back(Action::PullFailed { tree });
+            self.actions.push_back(Action::PullFailed { tree, busy: false });
         }
         for out in s.out {
             if let Out::Push { to, message } = out {
@@ -528,7 +530,7 @@ impl Transfer {
             }
             Message::Busy { tree: Some(tree), .. } if self.pulls.get(&tree) == Some(&stream) => {
                 self.pulls.remove(&tree);
-                self.actions.push_back(Action::PullFailed { tree });
+                self.actions.push_back(Action::PullFailed { tree, busy: true });
             }
             Message::Busy { id: Some(id), .. } if s.asked.remove(&id) => {
                 self.strike(now.mono, id, 1);
