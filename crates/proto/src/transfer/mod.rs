@@ -210,14 +210,7 @@ impl Transfer {
 
     /// A member announced a record that is too large for datagrams and that I lack (`R6`); `repair`: in a session. Beyond
     /// `wants_max` records nothing happens: anti-entropy brings them.
-    pub fn handle_announced(
-        &mut self,
-        now: Now,
-        from: MemberId,
-        id: RumorId,
-        repair: bool,
-        roster: &Roster,
-    ) {
+    pub fn handle_announced(&mut self, now: Now, from: MemberId, id: RumorId, repair: bool, roster: &Roster) {
         if !self.wants.contains_key(&id) && self.wants.len() >= self.wants_max {
             self.metrics.dropped += 1;
             return;

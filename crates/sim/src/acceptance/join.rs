@@ -86,7 +86,13 @@ pub fn mass_join(members: usize, record_bytes: usize, loss: f64, seed: u64) -> M
     }
 }
 
-fn mass_row(members: usize, record_bytes: usize, loss: f64, required: (f64, f64), seeds: std::ops::Range<u64>) -> Cell {
+fn mass_row(
+    members: usize,
+    record_bytes: usize,
+    loss: f64,
+    required: (f64, f64),
+    seeds: std::ops::Range<u64>,
+) -> Cell {
     let (count, first) = (seeds.end - seeds.start, seeds.start);
     let runs: Vec<MassJoin> = seeds.map(|seed| mass_join(members, record_bytes, loss, seed)).collect();
     let failures: Vec<String> = runs.iter().flat_map(|r| r.failures.clone()).collect();
@@ -96,7 +102,10 @@ fn mass_row(members: usize, record_bytes: usize, loss: f64, required: (f64, f64)
     let deaths: usize = runs.iter().map(|r| r.deaths).sum();
     let limit = |x: f64| if x.is_finite() { format!("{x}") } else { "-".into() };
     let c = cell(
-        format!("mass join, records {record_bytes} B, loss {} %: s; seed MB; best s kB; deaths", loss * 100.0),
+        format!(
+            "mass join, records {record_bytes} B, loss {} %: s; seed MB; best s kB; deaths",
+            loss * 100.0
+        ),
         members,
         first,
         format!("<= {}; {}; {:.0}; 0", limit(required.0), limit(required.1), SECOND_BYTES_MAX as f64 / 1e3),
@@ -107,7 +116,8 @@ fn mass_row(members: usize, record_bytes: usize, loss: f64, required: (f64, f64)
             most(|r| r.second_with_streams as f64) / 1e3
         ),
     );
-    let pass = full <= required.0 && seed_mb <= required.1 && second <= SECOND_BYTES_MAX as f64 && deaths == 0;
+    let pass =
+        full <= required.0 && seed_mb <= required.1 && second <= SECOND_BYTES_MAX as f64 && deaths == 0;
     with(c, pass, &failures)
 }
 
@@ -272,7 +282,8 @@ fn split_join_row(members: usize, taken: bool, seed: u64, required: (f64, f64)) 
     if out != conflicts {
         world.checker.fail(format!("name conflicts told at {out:?}, expected {conflicts:?}"));
     }
-    let what = if taken { "join during a split under a name of the other side" } else { "join during a split" };
+    let what =
+        if taken { "join during a split under a name of the other side" } else { "join during a split" };
     let c = cell(
         format!("{what}: heal, views, roots s"),
         members,
@@ -388,9 +399,7 @@ pub fn cells(scale: &Scale) -> Vec<Task> {
         });
         let healed = by_size(members, [(6.0, 8.0), (6.0, 6.0), (10.0, 10.0)]);
         for taken in [false, true] {
-            push(&mut tasks, "split", n * 90.0, move || {
-                vec![split_join_row(members, taken, seed, healed)]
-            });
+            push(&mut tasks, "split", n * 90.0, move || vec![split_join_row(members, taken, seed, healed)]);
         }
         push(&mut tasks, "name", n * 60.0, move || vec![name_row(members, seed)]);
         for asleep in [60, 600] {
