@@ -9,22 +9,43 @@ export type { ClusterEvent, ClusterEvents, Lagged, Rejoined, SeedFailed } from '
 export { MerkleTree } from './merkle.js'
 export type { MemberEventName } from './packed.js'
 export { PhiAccrualDetector, type PhiOptions } from './phi.js'
+export {
+  type SimulatedLoad,
+  type SimulatedSpread,
+  type SimulatedTimes,
+  type SimulateOptions,
+  type Simulation,
+  type SimulationFigures,
+  type SimulationKind,
+  type SimulationScenarios,
+  simulate,
+} from './simulate.js'
 export type { PrefixOptions, State, WatchOptions, WriteOptions } from './state.js'
 export type { Answer, QueryOptions, Reached, Sender, Sent, SpreadOptions, WaitOptions } from './talk.js'
 export type {
+  AnswerOf,
   AnySchema,
   ClusterOptions,
   Codec,
   Health,
+  KeyOf,
   Limits,
   Liveness,
   Logger,
   Member,
   Metrics,
   PartitionHealed,
+  PayloadOf,
   PhiModel,
+  QueriesOf,
+  QueryOf,
+  QueryPayloadOf,
   SchemaShape,
   StateChange,
+  StateOf,
+  TopicOf,
+  TopicsOf,
   ValueCodec,
+  ValueOf,
   Written,
 } from './types.js'

@@ -10,6 +10,7 @@ pub mod fault;
 pub mod network;
 pub mod phi_paper;
 pub mod scenario;
+pub mod simulate;
 pub mod stats;
 pub mod swarm;
 pub mod world;
