@@ -51,8 +51,8 @@ impl Cookies {
     }
 }
 
-/// At most 1,000 CHALLENGEs per second; they and WELCOMEs together at most B/2, over a depth of half a second. With B/4, 1,000
-/// members with records of 300 B that join at once need 27 s instead of 7: what is not welcomed asks again.
+/// At most 1,000 CHALLENGEs per second; they and WELCOMEs together at most B/2, over a depth of half a second. Who is not
+/// welcomed asks again.
 pub(super) struct Gate {
     bytes_per_second: f64,
     bytes: f64,
