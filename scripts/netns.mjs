@@ -36,7 +36,7 @@ const bounds = (count) => (count < 10 ? [11_000, 13_000] : [6_000, 8_000])
 const plan = values.short
   ? [
       ['join', (c) => steps.join(c)],
-      ['split', (c) => steps.split(c, { ms: 500, buried: true, keys: 50 })],
+      ['split', (c) => steps.split(c, { ms: 6_000, keys: 50 })],
       ['one-way cut', (c) => steps.split(c, { ms: 1_000, oneWay: true, keys: 5 })],
       ['loss 20 %', (c) => steps.loss(c, { share: 0.2, ms: 2_000 })],
       ['kill, leave', (c) => steps.ends(c, ['kill', 'leave'])],

@@ -174,7 +174,7 @@ export async function split(cluster, { ms, keys = 200, oneWay = false, buried = 
   let buriedMs = null
   if (buried) {
     const alone = (own) => (view) => view.size === own.length
-    buriedMs = await until('each side buries the other', 40_000, async () => {
+    buriedMs = await until('each side buries the other', 75_000, async () => {
       return (await cluster.views(a)).every(alone(a)) && (await cluster.views(b)).every(alone(b))
     })
   }
