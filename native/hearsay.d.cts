@@ -18,6 +18,7 @@ export declare class NativeCluster {
   /** Whether changes of the replica are wanted. */
   watch(watched: boolean): void
   /** Leaves within `timeout_ms`, then stops; the event `Stopped` follows. */
+  flush(number: number, timeoutMs: number): void
   leave(timeoutMs: number): void
   /** Stops at once; the event `Stopped` follows. */
   stop(): void
@@ -259,6 +260,7 @@ export interface StartOptions {
   /** `joinTimeoutMs`. */
   joinTimeoutMs?: number
   /** `limits.membersMax`. */
+  storagePath?: string
   membersMax?: number
   /** `limits.keyBytesMax`. */
   keyBytesMax?: number

@@ -81,7 +81,8 @@ pub fn draw(seed: u64) -> Case {
         }
     }
     draw.schedule.sort_by_key(|t| t.at_ms);
-    Case { seed, members, mode, patience_ms, bytes_per_second, length_ms, schedule: draw.schedule }
+    let disks = draw.rng.chance(0.3);
+    Case { seed, members, mode, patience_ms, bytes_per_second, length_ms, schedule: draw.schedule, disks }
 }
 
 fn loss(d: &mut Draw) {

@@ -23,6 +23,8 @@ pub const WHOLE_WITHIN: Duration = Duration::from_secs(120);
 /// For this long afterwards nothing may change any more.
 const STAYS_WHOLE: Duration = Duration::from_secs(15);
 const JOIN_WITHIN: Duration = Duration::from_secs(2);
+/// Least time a disk takes for a batch.
+const DISK_LATENCY: Duration = Duration::from_millis(20);
 /// Processes of members that left end this long after.
 const LEAVE_TIME_MS: u64 = 3_000;
 
@@ -43,6 +45,9 @@ pub struct Case {
     pub length_ms: u64,
     /// The faults.
     pub schedule: Schedule,
+    /// Members have disks, from which their state comes back.
+    #[serde(default)]
+    pub disks: bool,
 }
 
 /// A run that ended well.
@@ -81,9 +86,17 @@ impl Case {
         config
     }
 
+    fn world(&self) -> World {
+        let mut world = World::new(self.seed, self.members, self.config());
+        if self.disks {
+            world.add_disks(DISK_LATENCY);
+        }
+        world
+    }
+
     /// Prints every datagram sent by or to a host, and what its user was told, up to the bound of [`Case::run`].
     pub fn watch(&self, host: usize) {
-        let mut world = World::new(self.seed, self.members, self.config());
+        let mut world = self.world();
         let address = world.address(host);
         world.tap = Some(Box::new(move |at, from, to, plain| {
             if from == host || to == address {
@@ -108,7 +121,7 @@ impl Case {
 
     /// The world of this case after its faults, calm again, with no process of a member that left.
     fn play(&self) -> World {
-        self.play_in(World::new(self.seed, self.members, self.config()))
+        self.play_in(self.world())
     }
 
     fn play_in(&self, mut world: World) -> World {
@@ -163,7 +176,7 @@ impl Case {
 
     /// Hash of every step of the run.
     pub fn trace(&self) -> String {
-        let mut world = World::new(self.seed, self.members, self.config());
+        let mut world = self.world();
         world.record_trace();
         for host in 0..self.members {
             let seeds = world.usual_seeds(host);
