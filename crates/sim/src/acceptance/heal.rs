@@ -150,7 +150,7 @@ fn write(world: &mut World, split: &Split, rng: &mut Rng) -> Vec<String> {
 
 /// Cuts, writes on all sides, heals, and watches.
 pub fn heal(split: &Split) -> Healing {
-    let mut world = bed(split.members, 0, split.seed, true);
+    let mut world = bed(split.members, 0, split.seed);
     world.network.loss = Loss::Independent(split.loss);
     world.run(Duration::from_secs(15));
     let before = rate(&mut world);

@@ -137,7 +137,7 @@ fn whole(world: &World) -> bool {
 
 /// All processes end within a second and start again under their names; time to full views and equal roots.
 fn restart_all(members: usize, loss: f64, seed: u64) -> (f64, f64, Vec<String>) {
-    let mut world = bed(members, 0, seed, true);
+    let mut world = bed(members, 0, seed);
     world.network.loss = Loss::Independent(loss);
     let before: u64 = world.bytes_sent();
     let mut rng = Rng::from_number(seed ^ 0x7265_7374);
@@ -182,7 +182,7 @@ fn restart_row(members: usize, loss: f64, seeds: std::ops::Range<u64>) -> Cell {
 
 /// One after the other restarts: each `every`, down for `down`.
 fn rolling_row(members: usize, rounds: usize, every: Duration, down: Duration, seed: u64) -> Cell {
-    let mut world = bed(members, 0, seed, true);
+    let mut world = bed(members, 0, seed);
     world.log.clear();
     let mut started = vec![hearsay_proto::time::Mono(0); members];
     for host in (0..members).take(rounds) {
@@ -218,7 +218,7 @@ fn rolling_row(members: usize, rounds: usize, every: Duration, down: Duration, s
 
 /// One member joins a cluster at rest: until all know it, and it knows all.
 fn one_join_row(members: usize, count: usize, seed: u64, required: f64) -> Cell {
-    let mut world = bed(members, count, seed, true);
+    let mut world = bed(members, count, seed);
     let mut times = Vec::new();
     for host in members..members + count {
         let seeds = world.usual_seeds(host);
@@ -243,7 +243,7 @@ fn one_join_row(members: usize, count: usize, seed: u64, required: f64) -> Cell 
 /// A member joins one side of a split; after the heal all know it. Its name may live on the other side: then the run that is
 /// older stops, with a conflict, and nobody is declared dead by mistake.
 fn split_join_row(members: usize, taken: bool, seed: u64, required: (f64, f64)) -> Cell {
-    let mut world = bed(members, 1, seed, true);
+    let mut world = bed(members, 1, seed);
     let half = members / 2;
     world.network.partition(|h| u32::from(h >= half && h < members));
     world.run(Duration::from_secs(30));
@@ -297,7 +297,7 @@ fn split_join_row(members: usize, taken: bool, seed: u64, required: (f64, f64)) 
 
 /// A newcomer with the name of a living member stops; of a dead one it takes over; nobody else notices.
 fn name_row(members: usize, seed: u64) -> Cell {
-    let mut world = bed(members, 2, seed, true);
+    let mut world = bed(members, 2, seed);
     let (first, second, owner) = (members, members + 1, members / 2);
     let seeds = world.usual_seeds(first);
     let at = world.now;
@@ -330,7 +330,7 @@ fn name_row(members: usize, seed: u64) -> Cell {
 
 /// A computer sleeps: its monotonic clock stands, the wall clock goes on. Afterwards all is whole again.
 fn sleep_row(members: usize, asleep: Duration, seed: u64, required: (f64, f64)) -> Cell {
-    let mut world = bed(members, 0, seed, true);
+    let mut world = bed(members, 0, seed);
     let host = members / 2;
     world.sleep(host);
     world.run(asleep);
