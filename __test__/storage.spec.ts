@@ -204,7 +204,10 @@ test('kill -9 loses nothing that a flush covered, and the generation rises', asy
 })
 
 test('a disk that is full: one error, the member lives on, and nothing saved is lost', async (t) => {
-  if (process.platform !== 'linux') return t.pass('the test limits files by ulimit')
+  if (process.platform !== 'linux') {
+    t.pass('the test limits files by ulimit')
+    return
+  }
   const path = join(t.context.folder, 'full')
   const script = `
     const c = await Cluster.start({ name: 'full', storage: { path: ${JSON.stringify(path)} } })

@@ -18,7 +18,6 @@ export declare class NativeCluster {
   /** Whether changes of the replica are wanted. */
   watch(watched: boolean): void
   /** Leaves within `timeout_ms`, then stops; the event `Stopped` follows. */
-  flush(number: number, timeoutMs: number): void
   leave(timeoutMs: number): void
   /** Stops at once; the event `Stopped` follows. */
   stop(): void
@@ -32,6 +31,8 @@ export declare class NativeCluster {
   setBytes(key: string, value: Uint8Array, ttlMs?: number | undefined | null): string
   /** Deletes a key; false if it was not there. */
   delete(key: string): boolean
+  /** Waits until every write so far is on disk; the event `Flushed` with this number follows. */
+  flush(number: number, timeoutMs: number): void
   /** A value as a string; throws `ERR_HEARSAY_CODEC` if it is not UTF-8. */
   getText(key: string): string | null
   /** A value's bytes. */
@@ -259,8 +260,9 @@ export interface StartOptions {
   broadcastRetentionMs?: number
   /** `joinTimeoutMs`. */
   joinTimeoutMs?: number
-  /** `limits.membersMax`. */
+  /** `storage.path`, whole. */
   storagePath?: string
+  /** `limits.membersMax`. */
   membersMax?: number
   /** `limits.keyBytesMax`. */
   keyBytesMax?: number

@@ -15,6 +15,8 @@ const USAGE: &str = "hearsay-sim <command> [options]
                       [--bound S: whole within S seconds after the last fault instead of 120]
   swarm --case FILE   runs a schedule printed by a failure [--watch HOST prints its datagrams]
   acceptance detector [--small] [--members N] [--only idle|crash|preset|blow|loss|split|stall]   the detector rows of the table
+  acceptance heal | join [--small] [--members N] [--splits TIMES] [--only NAME]   the heal and join rows; NAME: halves, 10/90,
+                      three ways, bridge, one way, flapping; mass-64, -300, -580, restart, rolling, one, split, name, sleep
   acceptance sync [--small] [--only repair|load|bulk|deletes]   the rows of anti-entropy and deletes
   baseline crash | split                            SWIM + Lifeguard in the same network [--crashes N --hours H --no-tcp]
   deletes             --histories N random histories of deletes, splits and absences from --seed on: no value comes back
@@ -30,6 +32,7 @@ struct Arguments {
     members: Option<usize>,
     seeds: u64,
     crashes: usize,
+    splits: Option<usize>,
     hours: f64,
     threads: usize,
     tcp: bool,
@@ -51,6 +54,7 @@ fn arguments() -> Result<Arguments, String> {
         members: None,
         seeds: 1,
         crashes: 50,
+        splits: None,
         hours: 50.0,
         threads: 2,
         tcp: true,
@@ -77,6 +81,7 @@ fn arguments() -> Result<Arguments, String> {
             "--duplicate" => a.settings.duplicate = number(value()?)?,
             "--reorder" => a.settings.reorder = number(value()?)?,
             "--crashes" => a.crashes = number(value()?)? as usize,
+            "--splits" => a.splits = Some(number(value()?)? as usize),
             "--hours" => a.hours = number(value()?)?,
             "--threads" => a.threads = number(value()?)? as usize,
             "--case" => a.case = Some(value()?),
@@ -178,12 +183,13 @@ fn swarm(a: &Arguments) -> Result<bool, String> {
     Ok(failed == 0)
 }
 
-fn detector_table(a: &Arguments) -> bool {
+fn acceptance_table(a: &Arguments, rows: fn(&Scale) -> Vec<acceptance::Task>) -> bool {
     let mut scale = if a.small { Scale::small(a.settings.seed) } else { Scale::whole(a.settings.seed) };
     if let Some(members) = a.members {
         scale.sizes = vec![members];
     }
-    cells(a, acceptance::cells(&scale))
+    scale.splits = a.splits.unwrap_or(scale.splits);
+    cells(a, rows(&scale))
 }
 
 fn sync_table(a: &Arguments) -> bool {
@@ -205,7 +211,9 @@ fn run(a: &Arguments) -> Result<bool, String> {
     let s = &a.settings;
     match words[..] {
         ["swarm"] => swarm(a),
-        ["acceptance", "detector"] => Ok(detector_table(a)),
+        ["acceptance", "detector"] => Ok(acceptance_table(a, acceptance::cells)),
+        ["acceptance", "heal"] => Ok(acceptance_table(a, acceptance::heal_cells)),
+        ["acceptance", "join"] => Ok(acceptance_table(a, acceptance::join_cells)),
         ["acceptance", "sync"] => Ok(sync_table(a)),
         ["deletes"] => {
             let tally = deletes::run(s.seed, a.histories, !a.without_s7, a.threads, |seed, faults| {

@@ -96,7 +96,9 @@ impl Transfer {
         if !s.out.is_empty() {
             if budget.available(now.mono, Class::Entries) > 0 {
                 match s.out.pop_front() {
-                    Some(Out::Record(id)) => return self.record(now, s, id, budget, source),
+                    Some(Out::Record { id, repair }) => {
+                        return self.record(now, s, (id, repair), budget, source);
+                    }
                     Some(Out::Push { message, .. }) => {
                         budget.spend(now.mono, Class::Entries, message_bytes(&message));
                         return Next::Frame(message);
@@ -119,7 +121,7 @@ impl Transfer {
         &mut self,
         now: Now,
         s: &mut Stream,
-        id: crate::record::RumorId,
+        (id, repair): (crate::record::RumorId, bool),
         budget: &mut Budget,
         source: &mut dyn Source,
     ) -> Next {
@@ -131,7 +133,12 @@ impl Transfer {
         budget.spend(now.mono, class, record_bytes(&record));
         self.metrics.records_sent += 1;
         s.sending_record = true;
-        Next::Frame(Message::Record { hop, record })
+        let message = Message::Record { hop, record };
+        if repair {
+            self.metrics.repair_records_sent += 1;
+            self.metrics.repair_bytes_sent += message_bytes(&message) as u64;
+        }
+        Next::Frame(message)
     }
 
     fn page(&mut self, s: &mut Stream, tree: Tree, from: u64, source: &mut dyn Source) -> Message {

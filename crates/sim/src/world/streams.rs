@@ -24,6 +24,8 @@ pub(super) struct End {
     pub stream: StreamId,
     pub open: bool,
     pub free_at: Mono,
+    /// What it sent last arrives then: nothing overtakes on a stream.
+    pub arrives_at: Mono,
 }
 
 pub(super) struct Conn {
@@ -60,6 +62,7 @@ impl World {
             stream,
             open: true,
             free_at: Mono(0),
+            arrives_at: Mono(0),
         };
         self.conns.push(Conn { ends: [end(from, stream, runs), end(target, odd, self.hosts[target].runs)] });
         self.by_stream.insert((from, stream), (conn, true));
@@ -71,6 +74,7 @@ impl World {
 
     pub(super) fn send_frame(&mut self, host: usize, stream: StreamId, plain: &[u8]) {
         self.hosts[host].stream_bytes += plain.len() as u64;
+        self.account(host, plain.len(), true);
         let Some(&(conn, forward)) = self.by_stream.get(&(host, stream)) else { return };
         let mut delay = self.network.draw_delay(&mut self.net_rng);
         let peer = self.conns[conn].ends[usize::from(forward)].host;
@@ -84,9 +88,11 @@ impl World {
         let own = &mut self.conns[conn].ends[usize::from(!forward)];
         let free = own.free_at.max(self.now) + transfer;
         own.free_at = free;
+        let arrives = (own.arrives_at + Duration::from_nanos(1)).max(free + delay);
+        own.arrives_at = arrives;
         let bytes: Rc<[u8]> = Rc::from(plain);
         self.queue.push(free, What::Writable { conn, forward });
-        self.queue.push(free + delay, What::Frame { conn, forward, bytes });
+        self.queue.push(arrives, What::Frame { conn, forward, bytes });
     }
 
     pub(super) fn frame(&mut self, conn: usize, forward: bool, bytes: Rc<[u8]>) {
@@ -119,7 +125,8 @@ impl World {
         let Some((conn, forward)) = self.by_stream.remove(&(host, stream)) else { return };
         self.conns[conn].ends[usize::from(!forward)].open = false;
         let delay = self.network.draw_delay(&mut self.net_rng);
-        let after = self.conns[conn].ends[usize::from(!forward)].free_at.max(self.now) + delay;
+        let own = &self.conns[conn].ends[usize::from(!forward)];
+        let after = (own.arrives_at + Duration::from_nanos(1)).max(own.free_at.max(self.now) + delay);
         self.queue.push(after, What::Closed { conn, forward });
     }
 
