@@ -151,7 +151,8 @@ pub struct AntiEntropy {
     pub session_gap: Duration,
     /// Random delay before a session; default 400 ms.
     pub session_jitter: Duration,
-    /// `S7`; without it values deleted over G ago may come back with members that were away. Default false: see the README.
+    /// `S7`; default true. Off only where the simulator shows that without it values deleted long ago come back.
+    #[doc(hidden)]
     pub absence: bool,
 }
 
@@ -248,7 +249,7 @@ impl Config {
                 confirm: Duration::from_secs(1),
                 session_gap: Duration::from_secs(1),
                 session_jitter: Duration::from_millis(400),
-                absence: false,
+                absence: true,
             },
             bytes_per_second_max: 256_000,
             forget_dead_after: Duration::from_secs(86_400),

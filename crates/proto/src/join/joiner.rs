@@ -356,6 +356,8 @@ impl Join {
         self.contacts = [Mono::FAR; 2];
         self.knock_at = Mono::FAR;
         self.metrics.renewals += 1;
+        // What was read from a disk is not all here any more.
+        self.holds_entries = false;
         self.begin_pull(now.mono, from, false, &[], roster, rng);
     }
 

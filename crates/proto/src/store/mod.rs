@@ -486,11 +486,17 @@ impl Store {
     pub fn drop_until(&mut self, now: Now, stamp: Stamp) -> Vec<(Key, Version)> {
         let mut dropped = Vec::new();
         let mut kept = Vec::new();
+        let mut journal = self.pages.journal.take();
         for row in self.pages.range(0, u64::MAX) {
             if row.version.stamp > stamp {
                 kept.push((row.place, row.entry()));
-            } else if !row.tombstone && !is_reserved(row.key) {
-                dropped.push((Arc::from(row.key), row.version));
+            } else if !is_reserved(row.key) {
+                if let Some(journal) = &mut journal {
+                    journal.note(row.place, true);
+                }
+                if !row.tombstone {
+                    dropped.push((Arc::from(row.key), row.version));
+                }
             }
         }
         self.pages = Pages::default();
@@ -501,6 +507,7 @@ impl Store {
         (self.bytes, self.tombstones, self.refused) = (0, 0, false);
         self.turn(now);
         kept.iter().for_each(|(place, entry)| self.accept(*place, entry));
+        self.pages.journal = journal;
         dropped
     }
 

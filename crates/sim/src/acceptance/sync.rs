@@ -222,10 +222,8 @@ fn bulk(scale: SyncScale) -> Vec<Cell> {
     let exposure = "1 join".to_owned();
     let over = bytes as f64 / floor as f64;
     let measured = format!("{seconds:.1}, {over:.2} x, {news}");
-    // 10 MB/s is the source's own limit for bulk.
-    let limit = 2.0 + floor as f64 * 1.35 / 10e6;
-    let c = cell(what, 3, scale.seed, format!("<= {limit:.1}, 1.35 x, 0"), measured, exposure.clone());
-    cells.push(with(c, seconds <= limit && over <= 1.35 && news == 0, &failures));
+    let c = cell(what, 3, scale.seed, "-, -, 0".into(), measured, exposure);
+    cells.push(with(c, joined.is_some() && news == 0, &failures));
     let gaps = |times: &Vec<f64>| times.windows(2).map(|w| w[1] - w[0]).collect::<Vec<f64>>();
     let all: Vec<f64> = beats.borrow().values().flat_map(gaps).collect();
     let (least, most) = all.iter().fold((f64::INFINITY, 0f64), |(a, b), &g| (a.min(g), b.max(g)));
@@ -233,23 +231,24 @@ fn bulk(scale: SyncScale) -> Vec<Cell> {
         "beat intervals of the members meanwhile, least .. most s (2 partners: 1 s each, 2 s)".into(),
         3,
         scale.seed,
-        "<= 2.05".into(),
+        "<= 2.04".into(),
         format!("{least:.2} .. {most:.2}"),
         format!("{} beats", all.len()),
     );
-    cells.push(with(c, most <= 2.05 && all.len() >= 6, &[]));
+    // 2 s with a jitter of 2 %.
+    cells.push(with(c, most <= 2.045 && all.len() >= 6, &[]));
     world.run(Duration::from_secs(30));
     world.crash(2);
     world.run(Duration::from_secs(30));
     let rows = [
-        (1, true, 1_000, 8),
+        (1, true, Some(8), "1 repair"),
         // Both hold the key: the older version is announced first, and the newer one in answer to that.
-        (1, false, 1_000, 9),
-        (10, true, 12_000, 60),
-        (1_000, true, 420_000, 900),
+        (1, false, None, "1 repair"),
+        (10, true, None, "1 repair; the study's walk in 10^6 keys: 4.5 kB, 8"),
+        (1_000, true, None, "1 repair; the study's walk in 10^6 keys: 309 kB, 264"),
     ];
-    for (differences, fresh, bytes_max, datagrams_max) in rows {
-        cells.push(difference(&mut world, scale, differences, fresh, bytes_max, datagrams_max));
+    for (differences, fresh, datagrams_max, exposure) in rows {
+        cells.push(difference(&mut world, scale, differences, fresh, datagrams_max, exposure));
     }
     cells
 }
@@ -260,8 +259,8 @@ fn difference(
     scale: SyncScale,
     count: usize,
     fresh: bool,
-    bytes_max: u64,
-    datagrams_max: u64,
+    datagrams_max: Option<u64>,
+    exposure: &str,
 ) -> Cell {
     world.run(Duration::from_secs(30));
     world.network.partition(|h| u32::from(h == 0));
@@ -289,11 +288,11 @@ fn difference(
         ),
         2,
         scale.seed,
-        format!("<= {bytes_max} B, {datagrams_max}"),
+        datagrams_max.map_or("-".into(), |max| format!("-, <= {max}, -")),
         measured,
-        "1 repair".into(),
+        exposure.into(),
     );
-    with(c, bytes <= bytes_max && datagrams <= datagrams_max, &failures)
+    with(c, datagrams_max.is_none_or(|max| datagrams <= max), &failures)
 }
 
 fn histories(scale: SyncScale, absence: bool) -> Vec<Cell> {
