@@ -151,8 +151,7 @@ pub struct AntiEntropy {
     pub session_gap: Duration,
     /// Random delay before a session; default 400 ms.
     pub session_jitter: Duration,
-    /// `S7`; default true. Off only where the simulator shows that without it values deleted long ago come back.
-    #[doc(hidden)]
+    /// `S7`; without it values deleted over G ago may come back with members that were away. Default false: see the README.
     pub absence: bool,
 }
 
@@ -249,7 +248,7 @@ impl Config {
                 confirm: Duration::from_secs(1),
                 session_gap: Duration::from_secs(1),
                 session_jitter: Duration::from_millis(400),
-                absence: true,
+                absence: false,
             },
             bytes_per_second_max: 256_000,
             forget_dead_after: Duration::from_secs(86_400),
