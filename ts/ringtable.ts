@@ -29,13 +29,19 @@ function hash(words: Uint32Array, length: number): void {
     let d = Math.imul(words[i + 3] as number, 0xa1e38b93)
     d = Math.imul((d << 18) | (d >>> 14), 0x239b961b)
     h1 ^= a
-    h2 ^= b
-    h3 ^= c
-    h4 ^= d
-    if (at + 16 > length) break
+    if (at + 16 > length) {
+      h2 ^= b
+      h3 ^= c
+      h4 ^= d
+      break
+    }
+    // Each takes the next one as it was before this block.
     h1 = (Math.imul(((h1 << 19) | (h1 >>> 13)) + h2, 5) + 0x561ccd1b) | 0
+    h2 ^= b
     h2 = (Math.imul(((h2 << 17) | (h2 >>> 15)) + h3, 5) + 0x0bcaa747) | 0
+    h3 ^= c
     h3 = (Math.imul(((h3 << 15) | (h3 >>> 17)) + h4, 5) + 0x96cd1c35) | 0
+    h4 ^= d
     h4 = (Math.imul(((h4 << 13) | (h4 >>> 19)) + h1, 5) + 0x32ac3b17) | 0
   }
   h2 ^= length
