@@ -130,7 +130,8 @@ test('a signal that outlives its waits gathers nothing', async (t) => {
     })
     await cluster.send(cluster.self.name, 'jobs', i, { signal })
     for await (const _ of cluster.query('nobody', i, { signal }));
-    for await (const _ of cluster.state.watch('', { signal })) break
+    await cluster.state.watch('', { signal }).return?.()
+    await cluster.events({ signal }).return?.()
     cluster.state.set('k', i)
     await t.throwsAsync(cluster.state.spread('k', { members: 1, timeoutMs: 1, signal }))
   }
