@@ -28,8 +28,8 @@ test('lookups here are those of the core, for keys of every length and alphabet'
     for (let length = 0; length < 60; length++) {
       for (const letter of alphabet) {
         const key = `${length}`.slice(0, length) + letter.repeat(length)
-        t.is(here.owner(key), wide.owners(key, 1)[0], key)
-        t.deepEqual(here.owners(key, 3), wide.owners(key, 3), key)
+        const three = here.owners(key, 3).join()
+        if (here.owner(key) !== wide.owners(key, 1)[0] || three !== wide.owners(key, 3).join()) t.fail(key)
         compared++
       }
     }
@@ -63,10 +63,7 @@ test('shares deviate by 1/sqrt(V); a join moves its share and nothing between ot
     }
     t.is(between, 0)
     t.true(ring.remove('joiner'))
-    t.deepEqual(
-      all.map((key) => ring.owner(key)),
-      before,
-    )
+    t.true(all.every((key, i) => ring.owner(key) === before[i]))
   }
   const want = 1 / Math.sqrt(virtualNodes)
   const part = moved / all.length / rounds
