@@ -23,6 +23,7 @@ export type {
   Metrics,
   PartitionHealed,
   PhiModel,
+  RumorInterest,
   SchemaShape,
   StateChange,
   ValueCodec,

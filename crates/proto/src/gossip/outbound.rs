@@ -9,7 +9,7 @@ use crate::budget::{Class, DATAGRAM_OVERHEAD};
 use crate::member::{Claim, MemberId};
 use crate::output::{Event, Output, StreamId};
 use crate::time::Now;
-use crate::wire::{self, Framing, HEADER_BYTES, Header, Message};
+use crate::wire::{self, Framing, HEADER_BYTES, HEADER_FEEDBACK, Header, Message};
 
 /// Messages waiting for a datagram; beyond this they are dropped and counted as overload.
 pub(super) const OUTBOX_MAX: usize = 16_384;
@@ -135,7 +135,8 @@ fn rank(message: &Message) -> u8 {
 
 impl Gossip {
     fn header(&self) -> Header {
-        Header::new(self.label, self.roster.my_id())
+        let flags = if self.rumors.wants_feedback() { HEADER_FEEDBACK } else { 0 };
+        Header { flags, ..Header::new(self.label, self.roster.my_id()) }
     }
 
     /// Queues a message for an address. One too long for any datagram is dropped, as one too many is.

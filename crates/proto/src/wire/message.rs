@@ -50,12 +50,16 @@ impl Framing {
     }
 }
 
+/// Flag of [`Header`]: the sender counts feedback (Demers' variants) and wants a SEEN for each record or id that it tells as a
+/// rumor and that was known.
+pub const HEADER_FEEDBACK: u8 = 1;
+
 /// Header of a datagram or frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
     /// Wire version.
     pub version: u8,
-    /// Bit flags, none defined yet; unknown ones are ignored.
+    /// Bit flags: [`HEADER_FEEDBACK`]; unknown ones are ignored.
     pub flags: u8,
     /// Hash of the cluster label: packets of other clusters are dropped.
     pub label: u16,

@@ -70,6 +70,7 @@ pub struct World {
     /// Sees every datagram sent.
     pub tap: Option<Tap>,
     config: Config,
+    configs: BTreeMap<usize, Config>,
     seed: u64,
     queue: Queue,
     net_rng: Rng,
@@ -98,6 +99,7 @@ impl World {
             steps: 0,
             tap: None,
             config,
+            configs: BTreeMap::new(),
             seed,
             queue: Queue::new(seed),
             net_rng: Rng::from_number(seed ^ 0x006e_6574),
@@ -161,6 +163,11 @@ impl World {
         &self.config
     }
 
+    /// Gives one host a configuration of its own, from its next start on.
+    pub fn configure(&mut self, host: usize, config: Config) {
+        self.configs.insert(host, config);
+    }
+
     /// Hashes every step from now on; see [`World::trace`].
     pub fn record_trace(&mut self) {
         self.trace_on = true;
@@ -216,7 +223,8 @@ impl World {
             address: self.address(host),
             tags,
         };
-        match Gossip::new(self.config.clone(), identity, seed, self.clock(host)) {
+        let config = self.configs.get(&host).unwrap_or(&self.config).clone();
+        match Gossip::new(config, identity, seed, self.clock(host)) {
             Ok(gossip) => Some(gossip),
             Err(error) => {
                 self.checker.fail(format!("start of {host} refused: {error}"));
