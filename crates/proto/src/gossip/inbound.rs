@@ -244,6 +244,8 @@ impl Gossip {
             Message::Answer { query, status, payload } => self.handle_answer(from.id, query, status, payload),
             // HEARD is of a later version; a member that sends it gets no answer.
             Message::Heard { .. } => {}
+            // Pieces come on streams, which put them together.
+            Message::Part { .. } => {}
         }
     }
 

@@ -359,6 +359,14 @@ pub enum Message {
         /// The answer.
         payload: Arc<[u8]>,
     },
+    /// 4 B + bytes: the next piece of a message that leaves in turns, on a stream (`R6`). The pieces up to the last one are a
+    /// message with its kind and length as in a frame; other messages may come between them.
+    Part {
+        /// The message is whole now.
+        last: bool,
+        /// The piece.
+        bytes: Arc<[u8]>,
+    },
     /// 5 B + 12 B each: when entries were last known equal (`S7`).
     Heard {
         /// Living members the sender knows.

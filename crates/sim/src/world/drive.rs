@@ -59,7 +59,7 @@ impl World {
         }
     }
 
-    fn account(&mut self, host: usize, wire_bytes: usize) {
+    pub(super) fn account(&mut self, host: usize, wire_bytes: usize) {
         let second = self.now.0 / 1_000_000_000;
         let h = &mut self.hosts[host];
         if h.second.0 != second {

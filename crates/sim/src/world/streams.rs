@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hearsay_proto::output::StreamId;
 use hearsay_proto::time::Mono;
+use hearsay_proto::wire::HEADER_BYTES;
 
 use super::World;
 use super::queue::What;
@@ -15,6 +16,10 @@ const BROKEN_AFTER: Duration = Duration::from_secs(5);
 /// A lost segment comes again after this.
 const RETRANSMIT: Duration = Duration::from_millis(200);
 const SEGMENT_BYTES: usize = 1_400;
+/// Headers of TCP and IP.
+const SEGMENT_OVERHEAD: usize = 52;
+/// Kind of a PAGE.
+const PAGE: u8 = 14;
 
 /// One direction's end of a connection.
 #[derive(Clone, Copy)]
@@ -71,6 +76,11 @@ impl World {
 
     pub(super) fn send_frame(&mut self, host: usize, stream: StreamId, plain: &[u8]) {
         self.hosts[host].stream_bytes += plain.len() as u64;
+        // Pages have a rate of their own; everything else counts against the budget.
+        if plain.get(HEADER_BYTES) != Some(&PAGE) {
+            let segments = plain.len() / SEGMENT_BYTES + 1;
+            self.account(host, plain.len() + self.config.seal_bytes + segments * SEGMENT_OVERHEAD);
+        }
         let Some(&(conn, forward)) = self.by_stream.get(&(host, stream)) else { return };
         let mut delay = self.network.draw_delay(&mut self.net_rng);
         let peer = self.conns[conn].ends[usize::from(forward)].host;
