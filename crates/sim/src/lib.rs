@@ -7,10 +7,13 @@ pub mod acceptance;
 pub mod baseline;
 pub mod check;
 pub mod fault;
+pub mod lean;
 pub mod network;
+pub mod papers;
 pub mod phi_paper;
 pub mod scenario;
 pub mod stats;
+pub mod svg;
 pub mod swarm;
 pub mod world;
 

@@ -1,7 +1,9 @@
 //! The detector rows of the acceptance table (`combined-protocol.md`, section 8): ours beside the required value.
 
 mod detector;
+pub mod load;
 pub mod measure;
+pub mod rumors;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -33,6 +33,9 @@ impl World {
                 Output::Transmit { to } => self.transmit(host, to, &buf),
                 Output::Event(event) => {
                     self.checker.told(host, self.now, &event);
+                    if let Some(ear) = self.ear.as_mut() {
+                        ear(self.now, host, &event);
+                    }
                     if let Some((news, member)) = host::news(&event) {
                         let subject = World::host_named(member.name()).unwrap_or(u32::MAX);
                         self.log.push(Told { at: now.mono, host: host as u32, subject, news });

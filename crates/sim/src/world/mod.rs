@@ -34,6 +34,9 @@ const RESOLVE_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Sees every datagram sent: time, host, destination, plain bytes.
 pub type Tap = Box<dyn FnMut(Mono, usize, SocketAddr, &[u8])>;
 
+/// Hears what users are told: time, host, what.
+pub type Ear = Box<dyn FnMut(Mono, usize, &Event)>;
+
 /// The n-th address: 10.x.y.z:7946.
 fn nth_address(n: usize) -> SocketAddr {
     let [_, a, b, c] = (n as u32 + 1).to_be_bytes();
@@ -69,6 +72,8 @@ pub struct World {
     pub steps: u64,
     /// Sees every datagram sent.
     pub tap: Option<Tap>,
+    /// Hears everything that users are told.
+    pub ear: Option<Ear>,
     config: Config,
     configs: BTreeMap<usize, Config>,
     seed: u64,
@@ -98,6 +103,7 @@ impl World {
             said: Vec::new(),
             steps: 0,
             tap: None,
+            ear: None,
             config,
             configs: BTreeMap::new(),
             seed,
