@@ -83,10 +83,11 @@ impl LargeRate {
         let cost = on_the_wire(bytes);
         if budget.available(now, class) >= cost + kept {
             budget.spend(now, class, cost);
+            // Who gets more than the share has no claim to it.
+            self.tokens = (self.tokens - bytes as f64).max(0.0);
             return Ok(());
         }
-        // A piece of the greatest length costs somewhat more than its share ever holds.
-        if self.tokens >= bytes.min(self.part_bytes()) as f64 {
+        if self.tokens >= bytes as f64 {
             self.tokens -= bytes as f64;
             budget.spend(now, class, cost);
             return Ok(());
