@@ -838,4 +838,5 @@ module.exports = nativeBinding
 module.exports.NativeCluster = nativeBinding.NativeCluster
 module.exports.NativeMerkle = nativeBinding.NativeMerkle
 module.exports.NativePhi = nativeBinding.NativePhi
+module.exports.NativeSimulation = nativeBinding.NativeSimulation
 module.exports.nativeVersion = nativeBinding.nativeVersion

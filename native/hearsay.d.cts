@@ -143,6 +143,14 @@ export declare class NativePhi {
   get samples(): number
 }
 
+/** One running simulation. It stops when this is collected, or with its environment. */
+export declare class NativeSimulation {
+  /** Begins; `done` is called once, with the figures as JSON text, or null if it was stopped or failed. */
+  static start(options: StartOptions, settings: SimulationSettings, done: (arg: string | undefined | null) => void): NativeSimulation
+  /** Ends it soon; `done` is called with null. */
+  stop(): void
+}
+
 /** A broadcast as its caller sees it. */
 export interface NativeSent {
   /** Its number. */
@@ -170,6 +178,32 @@ export interface PhiSettings {
   acceptablePauseMs?: number
   /** `firstHeartbeatEstimateMs`. */
   firstHeartbeatEstimateMs?: number
+}
+
+/** A simulation, checked by `ts/options.ts`. Shares are probabilities; durations in ms. */
+export interface SimulationSettings {
+  /** `rumor`, `broadcast`, `query`, `crash`, `join`, `partition`. */
+  kind: string
+  /** Members. */
+  members: number
+  /** Whole. */
+  seed: number
+  /** Share of datagrams lost. */
+  loss: number
+  /** Share of datagrams that arrive twice. */
+  duplicate: number
+  /** Share of datagrams held back. */
+  reorder: number
+  /** Mean one-way delay. */
+  delayMs: number
+  /** Writes, broadcasts, queries, crashes, or keys of each side. */
+  count: number
+  /** Bytes of a value or payload. */
+  bytes: number
+  /** How long the starts of a join, or a cut, last. */
+  lastsMs: number
+  /** Share of the members on the smaller side of a cut. */
+  share: number
 }
 
 /** Options of a start, checked by `ts/options.ts`; what is missing keeps the profile's preset. Durations in ms. */

@@ -8,14 +8,15 @@ import { fingerprint, isFresh, markFresh, ROOT, run, tools } from './tools.mjs'
 const say = (text) => process.stderr.write(`hearsay: ${text}\n`)
 
 async function step(name, text, print, isThere, work) {
-  if (isThere && isFresh(name, print)) return
+  if (isThere && isFresh(name, print())) return
   say(text)
   const began = performance.now()
   for (const line of work) {
     const { code } = await run(line, { toStderr: true })
     if (code !== 0) throw new Error(`${line.slice(0, 3).join(' ')} failed with code ${code}`)
   }
-  markFresh(name, print)
+  // Taken anew: the addon's step writes the loader and its types, which are part of its print.
+  markFresh(name, print())
   say(`done in ${((performance.now() - began) / 1000).toFixed(1)} s`)
 }
 
@@ -27,7 +28,7 @@ const hasAddon = () => readdirSync(join(ROOT, 'native')).some((name) => name.end
  * @param {{ dev?: boolean }} [options]
  */
 export async function setup({ dev = process.env.HEARSAY_DEV === '1' } = {}) {
-  const installed = fingerprint(['package-lock.json'], process.version)
+  const installed = () => fingerprint(['package-lock.json'], process.version)
   await step(
     'install',
     'installing the locked npm packages',
@@ -35,7 +36,15 @@ export async function setup({ dev = process.env.HEARSAY_DEV === '1' } = {}) {
     existsSync(join(ROOT, 'node_modules/.package-lock.json')),
     [[...tools.npm, 'ci', '--no-audit', '--no-fund']],
   )
-  const crates = ['crates/proto/src', 'crates/runtime', 'crates/addon', 'Cargo.toml', 'Cargo.lock']
+  const crates = [
+    'crates/proto/src',
+    'crates/runtime',
+    'crates/sim/src',
+    'crates/addon',
+    'Cargo.toml',
+    'Cargo.lock',
+  ]
+  const generated = ['native/hearsay.cjs', 'native/hearsay.d.cts']
   const profile = dev ? 'dev' : 'release'
   const build = [...tools.napi, 'build', '--platform', ...(dev ? [] : ['--release'])]
   const where = [
@@ -53,14 +62,14 @@ export async function setup({ dev = process.env.HEARSAY_DEV === '1' } = {}) {
   await step(
     'addon',
     `building the native addon (${profile}; takes ${minutes})`,
-    fingerprint(crates, `${profile} ${platform}`),
-    hasAddon(),
+    () => fingerprint([...crates, ...generated], `${profile} ${platform}`),
+    hasAddon() && generated.every((file) => existsSync(join(ROOT, file))),
     [[...build, ...where, '--', '--locked']],
   )
   await step(
     'dist',
     'compiling TypeScript',
-    fingerprint(['ts', 'tsconfig.json', 'native/hearsay.d.cts', 'package-lock.json']),
+    () => fingerprint(['ts', 'tsconfig.json', 'native/hearsay.d.cts', 'package-lock.json']),
     existsSync(join(ROOT, 'dist/index.js')),
     [[...tools.tsc, '-p', 'tsconfig.json']],
   )

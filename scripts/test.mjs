@@ -42,6 +42,8 @@ try {
   process.stderr.write(`set-up: ${error.message}\n`)
   count('set-up', 0, 1, began)
 }
+// On a clean checkout whatever the build wrote must be what is committed.
+if (process.env.CI) await check('drift', ['git', 'diff', '--exit-code', '--', 'native'])
 await check('biome', [...tools.biome, 'check', '--error-on-warnings', '.'])
 await check('rustfmt', [...tools.cargo, 'fmt', '--all', '--check'])
 await check('clippy', [

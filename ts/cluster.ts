@@ -1,7 +1,9 @@
 import { EventEmitter } from 'node:events'
+import { Announcer } from './announcer.js'
 import { blockedMs, watchLoop } from './blocked.js'
 import { AbortError, fromNative, HearsayError, throwIfAborted } from './errors.js'
-import { type ClusterEvent, type ClusterEvents, Stream, toClusterEvent } from './events.js'
+import { type ClusterEvent, type ClusterEvents, toClusterEvent } from './events.js'
+import { Joining } from './joining.js'
 import { binding, type NativeCluster } from './native.js'
 import {
   type CheckedOptions,
@@ -33,15 +35,10 @@ import type {
   TopicOf,
 } from './types.js'
 
-/** Events an iterator may be behind. */
-const EVENTS_MAX = 1_024
 /** Events taken over in one turn of the loop before others get theirs. */
 const TURN_EVENTS_MAX = 256
 /** Time a stop may take before the cluster counts as stopped without the driver's word. */
 const STOP_GRACE_MS = 5_000
-/** Seeds of a function are asked for again while alone, at first after this, later after up to the other. */
-const RESEED_FIRST_MS = 1_000
-const RESEED_LAST_MS = 30_000
 /** Timers hold no longer than this. */
 const HOLD_MS = 2_147_483_647
 
@@ -88,30 +85,33 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
   readonly #options: CheckedOptions
   readonly #logger: Logger
   readonly #waiters = new Set<Waiter>()
-  readonly #streams = new Set<Stream<ClusterEvent, ClusterEvent>>()
-  readonly #joins: (() => void)[] = []
+  readonly #announcer: Announcer
+  readonly #joining: Joining
   readonly #hold: NodeJS.Timeout
   readonly #ended: Promise<void>
   #end: () => void = () => {}
   #phase: Phase = 'starting'
-  /** Events before the first turn after start, in order. */
-  #held: ClusterEvent[] | undefined = []
   #starting: { resolve(): void; reject(error: Error): void } | undefined
   #self: Member | undefined
   /** Why the member stopped, if it did. */
   #why: Error | undefined
   #lastMetrics: Metrics | undefined
-  #joining: Promise<void> = Promise.resolve()
-  #reseed: NodeJS.Timeout | undefined
   #grace: NodeJS.Timeout | undefined
   #releaseLoop: (() => void) | undefined
-  #lag = { events: 0, watch: 0, broadcasts: 0 }
 
   /** Use {@link Cluster.start}. */
   private constructor(options: CheckedOptions) {
     super()
     this.#options = options
     this.#logger = options.logger ?? {}
+    this.#announcer = new Announcer(this, (...line) => this.#log(...line))
+    this.#joining = new Joining({
+      begin: (seeds) => this.#call((native) => native.join(seeds)),
+      check: () => this.#running(),
+      alone: () => (this.#phase === 'running' ? this.size === 1 : undefined),
+      failed: (failure) => this.#announcer.publish([{ type: 'seedFailed', ...failure }]),
+      joinTimeoutMs: options.joinTimeoutMs,
+    })
     this.#ended = new Promise((resolve) => {
       this.#end = resolve
     })
@@ -125,14 +125,14 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
     this.state = new State<S>({
       native: () => this.#running(),
       codec: options.codec,
-      lagged: (count) => this.#lagged('watch', count),
-      failed: (error) => this.#report(error),
+      lagged: (count) => this.#announcer.lagged('watch', count),
+      failed: (error) => this.#announcer.report(error),
       spread: (...wait) => this.#talk.spread(...wait),
     })
     this.#talk = new Talk<S>({
       native: () => this.#running(),
       codec: options.codec,
-      failed: (error) => this.#report(error),
+      failed: (error) => this.#announcer.report(error),
       responderFailed: (topic, error) => this.#log('warn', { topic, error }, 'a responder failed'),
     })
     natives.set(this, this.#native)
@@ -236,9 +236,7 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
   async join(seeds: readonly string[]): Promise<void> {
     const list = seedList(seeds, 'seeds')
     this.#running()
-    const turn = this.#joining.then(() => this.#join(list))
-    this.#joining = turn.catch(() => {})
-    await turn
+    await this.#joining.join(list)
   }
 
   /** Replaces the tags of this member. Throws `ERR_HEARSAY_TAGS`. */
@@ -333,19 +331,7 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
   events(options?: { signal?: AbortSignal }): AsyncIterableIterator<ClusterEvent> {
     const { signal } = checkWait(options, 'events')
     this.#running()
-    let closed = false
-    const stream: Stream<ClusterEvent, ClusterEvent> = new Stream({
-      max: EVENTS_MAX,
-      signal,
-      map: (event) => event,
-      onDropped: (count) => this.#lagged('events', count),
-      onClosed: () => {
-        closed = true
-        this.#streams.delete(stream)
-      },
-    })
-    if (!closed) this.#streams.add(stream)
-    return stream
+    return this.#announcer.stream(signal)
   }
 
   /** Lets the process exit though the cluster runs. */
@@ -423,12 +409,12 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
   }
 
   async #start(): Promise<void> {
-    const { signal, seeds, joinTimeoutMs, bind, keys } = this.#options
+    const { signal, seeds, bind, keys } = this.#options
     const started = new Promise<void>((resolve, reject) => {
       this.#starting = { resolve, reject }
     })
     signal?.addEventListener('abort', this.#abort, { once: true })
-    const first = Array.isArray(seeds) && seeds.length > 0 ? this.#joinEnd(joinTimeoutMs) : undefined
+    const first = Array.isArray(seeds) && seeds.length > 0 ? this.#joining.wait() : undefined
     try {
       await started
       this.#checkStarted()
@@ -442,8 +428,7 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
           'bound to an address others can reach, without keys: anybody there can join',
         )
       }
-      const tried =
-        typeof seeds === 'function' ? this.#askSeeds(seeds).then((list) => this.#join(list)) : first
+      const tried = typeof seeds === 'function' ? this.#joining.first(seeds) : first
       if (tried === undefined) this.#starting?.resolve()
       else
         tried.then(
@@ -455,8 +440,8 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
     } finally {
       this.#starting = undefined
     }
-    if (typeof seeds === 'function') this.#askAgain(seeds, RESEED_FIRST_MS)
-    setImmediate(this.#release)
+    if (typeof seeds === 'function') this.#joining.again(seeds)
+    setImmediate(this.#announcer.release)
   }
 
   /** A stop may come between the driver's word and the turn that hears it. */
@@ -464,70 +449,8 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
     if (this.#phase !== 'running') throw this.#why ?? stoppedError()
   }
 
-  readonly #release = (): void => {
-    const held = this.#held ?? []
-    this.#held = undefined
-    this.#publish(held)
-  }
-
   readonly #abort = (): void => {
     this.#stop(new AbortError(this.#options.signal?.reason))
-  }
-
-  /** Resolves at the next end of a join, at the latest a little after the time it may take. */
-  #joinEnd(timeoutMs: number): Promise<void> {
-    return new Promise((resolve) => {
-      const done = (): void => {
-        clearTimeout(timer)
-        const at = this.#joins.indexOf(done)
-        if (at >= 0) this.#joins.splice(at, 1)
-        resolve()
-      }
-      const timer = setTimeout(done, timeoutMs + 100)
-      this.#joins.push(done)
-    })
-  }
-
-  async #join(seeds: string[]): Promise<void> {
-    this.#running()
-    if (seeds.length === 0) return
-    const end = this.#joinEnd(this.#options.joinTimeoutMs)
-    this.#call((native) => native.join(seeds))
-    await end
-    if (this.#phase === 'stopping' || this.#phase === 'stopped') throw stoppedError()
-  }
-
-  /** What the user's function gives within the time of a join; a failure is an event. */
-  async #askSeeds(seeds: () => readonly string[] | Promise<readonly string[]>): Promise<string[]> {
-    const { joinTimeoutMs } = this.#options
-    let timer: NodeJS.Timeout | undefined
-    try {
-      const late = new Promise<never>((_, reject) => {
-        timer = setTimeout(() => reject(new Error(`no answer in ${joinTimeoutMs} ms`)), joinTimeoutMs)
-      })
-      return seedList(await Promise.race([seeds(), late]), 'seeds()')
-    } catch (cause) {
-      const message = `the seed function failed: ${cause instanceof Error ? cause.message : String(cause)}`
-      const error = new HearsayError('ERR_HEARSAY_SEED', message, { cause })
-      this.#publish([{ type: 'seedFailed', seed: 'seeds()', error }])
-      return []
-    } finally {
-      clearTimeout(timer)
-    }
-  }
-
-  #askAgain(seeds: () => readonly string[] | Promise<readonly string[]>, afterMs: number): void {
-    this.#reseed = setTimeout(async () => {
-      if (this.#phase !== 'running') return
-      const alone = this.size === 1
-      // A failure has been told as an event; a stop ends this anyway.
-      if (alone)
-        await this.#askSeeds(seeds)
-          .then((list) => this.join(list))
-          .catch(() => {})
-      if (this.#phase === 'running')
-        this.#askAgain(seeds, alone ? Math.min(afterMs * 2, RESEED_LAST_MS) : RESEED_FIRST_MS)
-    }, afterMs).unref()
   }
 
   /** Takes over what the addon has packed. Called by it, once per burst. */
@@ -564,7 +487,7 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
       const told = mute ? undefined : toClusterEvent(event)
       if (told !== undefined) batch.push(told)
     }
-    if (!mute) this.#publish(batch, thrown)
+    if (!mute) this.#announcer.publish(batch, thrown)
     if (failure !== undefined) this.#stop(failure)
     if (events.some((event) => event.type === 'stopped')) this.#finish(stoppedError())
     this.#settleWaiters()
@@ -577,9 +500,9 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
         this.state.deliver(event.change)
         return undefined
       case 'lagged':
-        this.#lag.events += event.events
-        this.#lag.watch += event.changes
-        this.#lag.broadcasts += event.messages
+        this.#announcer.dropped('events', event.events)
+        this.#announcer.dropped('watch', event.changes)
+        this.#announcer.dropped('broadcasts', event.messages)
         return undefined
       case 'started':
         if (this.#phase === 'starting') this.#phase = 'running'
@@ -589,7 +512,7 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
         this.#finish(fromNative(Object.assign(new Error(event.message), { code: event.code })))
         return undefined
       case 'joinEnded':
-        this.#joins[0]?.()
+        this.#joining.ended()
         return undefined
       case 'clockOff':
         this.#log('warn', { offMs: event.offMs }, 'the wall clock is off that of the other members')
@@ -619,66 +542,6 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
     for (const waiter of [...this.#waiters]) if (size >= waiter.members) waiter.settle()
   }
 
-  /** Hands events to listeners and iterators; what a listener throws comes up when all have had theirs. */
-  #publish(batch: ClusterEvent[], thrown: unknown[] = []): void {
-    for (const source of ['events', 'watch', 'broadcasts'] as const) {
-      if (this.#lag[source] > 0) batch.push({ type: 'lagged', source, dropped: this.#lag[source] })
-      this.#lag[source] = 0
-    }
-    this.#held?.push(...batch)
-    for (const event of this.#held === undefined ? batch : []) {
-      for (const stream of this.#streams) stream.push(event)
-      try {
-        this.#emit(event)
-      } catch (error) {
-        thrown.push(error)
-      }
-    }
-    for (const error of thrown) {
-      queueMicrotask(() => {
-        throw error
-      })
-    }
-  }
-
-  #emit(event: ClusterEvent): void {
-    switch (event.type) {
-      case 'partitionHealed':
-      case 'rejoined':
-      case 'lagged': {
-        const { type, ...fields } = event
-        this.#log(type === 'lagged' ? 'warn' : 'info', fields, type)
-        this.emit(type, fields as never)
-        break
-      }
-      case 'seedFailed':
-        this.#log('warn', { seed: event.seed, error: event.error }, 'seedFailed')
-        this.emit('seedFailed', { seed: event.seed, error: event.error })
-        break
-      case 'error':
-        if (this.listenerCount('error') > 0) this.emit('error', event.error)
-        else this.#log('error', { error: event.error }, event.error.message)
-        break
-      case 'nameConflict':
-        this.#log('error', { other: event.member }, 'nameConflict')
-        this.emit('nameConflict', event.member)
-        break
-      default:
-        this.#log('debug', { member: event.member.name }, event.type)
-        this.emit(event.type, event.member)
-    }
-  }
-
-  #report(error: Error): void {
-    this.#publish([{ type: 'error', error }])
-  }
-
-  /** Counted now, told with the next batch, or at once if none comes by itself. */
-  #lagged(source: 'events' | 'watch', count: number): void {
-    if (this.#lag.events + this.#lag.watch === 0) setImmediate(() => this.#publish([]))
-    this.#lag[source] += count
-  }
-
   /** Asks the driver for the end and tells who waits. */
   #stop(why: Error): void {
     if (this.#phase === 'stopping' || this.#phase === 'stopped') return
@@ -698,11 +561,10 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
   #fall(why: Error): void {
     this.#why ??= why
     this.#options.signal?.removeEventListener('abort', this.#abort)
-    clearTimeout(this.#reseed)
     this.#starting?.reject(why)
     for (const waiter of [...this.#waiters]) waiter.settle(stoppedError())
-    for (const end of [...this.#joins]) end()
-    for (const stream of [...this.#streams]) stream.end()
+    this.#joining.end()
+    this.#announcer.end()
     this.state.end()
     this.#talk.end()
   }

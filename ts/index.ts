@@ -9,6 +9,17 @@ export type { ClusterEvent, ClusterEvents, Lagged, Rejoined, SeedFailed } from '
 export { MerkleTree } from './merkle.js'
 export type { MemberEventName } from './packed.js'
 export { PhiAccrualDetector, type PhiOptions } from './phi.js'
+export {
+  type SimulatedLoad,
+  type SimulatedSpread,
+  type SimulatedTimes,
+  type SimulateOptions,
+  type Simulation,
+  type SimulationFigures,
+  type SimulationKind,
+  type SimulationScenarios,
+  simulate,
+} from './simulate.js'
 export type { PrefixOptions, State, WatchOptions, WriteOptions } from './state.js'
 export type { Answer, QueryOptions, Reached, Sender, Sent, SpreadOptions, WaitOptions } from './talk.js'
 export type {

@@ -1,7 +1,7 @@
 import { hostname } from 'node:os'
 import { inspect } from 'node:util'
 import { HearsayError } from './errors.js'
-import type { PhiSettings, StartOptions } from './native.js'
+import type { PhiSettings, SimulationSettings, StartOptions } from './native.js'
 import type { ClusterOptions, Codec, Liveness, Logger, PhiModel } from './types.js'
 
 /** Checks one value; gives it back in the form the caller wants, or throws with its path. */
@@ -333,9 +333,9 @@ function defaultName(): string {
   return `${host}-${crypto.randomUUID().slice(0, 8)}`
 }
 
-/** Checks the options of `Cluster.start` whole, before anything starts. */
-export function checkClusterOptions(options: ClusterOptions | undefined): CheckedOptions {
-  const checked = cluster(options === undefined ? {} : options, '')
+/** Checks the options of `Cluster.start` whole, before anything starts; with a path, those within another object. */
+export function checkClusterOptions(options: ClusterOptions | undefined, path: string = ''): CheckedOptions {
+  const checked = cluster(options === undefined ? {} : options, path)
   return {
     ...checked,
     name: checked.name ?? defaultName(),
@@ -451,5 +451,88 @@ export function nativeOptions(options: CheckedOptions): StartOptions {
     seeds: Array.isArray(options.seeds) ? options.seeds : [],
     tags: Object.entries(options.tags).flat(),
     keys: options.keys,
+  }
+}
+
+function share(max: number): Check<number> {
+  return (value, path) => {
+    if (typeof value !== 'number' || !(value >= 0 && value <= max))
+      throw wrong(path, `a number in 0..${max}`, value)
+    return value
+  }
+}
+
+const half: Check<number> = (value, path) => {
+  if (typeof value !== 'number' || !(value > 0 && value <= 0.5))
+    throw wrong(path, 'a number over 0, at most 0.5', value)
+  return value
+}
+
+const kind = oneOf('rumor', 'broadcast', 'query', 'crash', 'join', 'partition')
+const times = integer(1, 1_000)
+const bytes = integer(1, 1_048_576)
+
+/** What each scenario of a simulation can be told, and as what the addon takes it. */
+const scenarios = {
+  rumor: object({ kind, writes: times, valueBytes: bytes }),
+  broadcast: object({ kind, broadcasts: times, payloadBytes: bytes }),
+  query: object({ kind, queries: times }),
+  crash: object({ kind, crashes: times }),
+  join: object({ kind, withinMs: integer(1, 600_000) }),
+  partition: object({ kind, lastsMs: integer(1, 3_600_000), share: half, keys: integer(0, 10_000) }),
+}
+
+const scenario: Check<Pick<SimulationSettings, 'kind' | 'count' | 'bytes' | 'lastsMs' | 'share'>> = (
+  value,
+  path,
+) => {
+  if (typeof value !== 'object' || value === null) throw wrong(path, 'an object with a kind', value)
+  const name = kind((value as { kind?: unknown }).kind, `${path}.kind`)
+  const given = scenarios[name](value, path) as Record<string, number | undefined>
+  const { writes, broadcasts, queries, crashes, keys } = given
+  const usual = { crash: 5, partition: 50 }[name as string] ?? 20
+  return {
+    kind: name,
+    count: writes ?? broadcasts ?? queries ?? crashes ?? keys ?? usual,
+    bytes: given.valueBytes ?? given.payloadBytes ?? 64,
+    lastsMs: given.withinMs ?? given.lastsMs ?? (name === 'join' ? 2_000 : 60_000),
+    share: given.share ?? 0.5,
+  }
+}
+
+const simulation = object({
+  members: integer(2, 2_000),
+  seed: integer(0),
+  loss: share(0.95),
+  duplicate: share(0.95),
+  reorder: share(0.95),
+  delayMs: share(10_000),
+  scenario,
+  config: (value, path) => checkClusterOptions(value as ClusterOptions, path),
+  signal,
+})
+
+/** Checks the options of `simulate`; those of its members as `Cluster.start` does, with `config` before their path. */
+export function checkSimulation(options: unknown): {
+  start: StartOptions
+  settings: SimulationSettings
+  signal: AbortSignal | undefined
+} {
+  const checked = simulation(options, '')
+  if (checked.members === undefined) throw wrong('members', 'an integer in 2..2000', undefined)
+  if (checked.scenario === undefined) throw wrong('scenario', 'an object with a kind', undefined)
+  const {
+    config = checkClusterOptions({}),
+    members,
+    seed = 1,
+    loss = 0,
+    duplicate = 0,
+    reorder = 0,
+  } = checked
+  const delayMs = checked.delayMs ?? (config.profile === 'wan' ? 40 : 0.3)
+  return {
+    start: nativeOptions(config),
+    settings: { ...checked.scenario, members, seed, loss, duplicate, reorder, delayMs },
+    signal: checked.signal,
   }
 }

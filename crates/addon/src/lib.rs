@@ -8,6 +8,7 @@
 mod cluster;
 mod convert;
 mod events;
+mod simulate;
 mod talk;
 mod tools;
 
@@ -15,6 +16,7 @@ use napi_derive::napi;
 
 pub use cluster::NativeCluster;
 pub use convert::{JsError, PhiSettings, StartOptions};
+pub use simulate::{NativeSimulation, SimulationSettings};
 pub use tools::{NativeMerkle, NativePhi};
 
 /// Version of this addon; the TypeScript layer refuses another than its own.

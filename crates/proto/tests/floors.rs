@@ -186,11 +186,11 @@ fn only_ts_native_knows_the_binding() {
 
 /// TypeScript modules, lowest first.
 const TS_LEVELS: [&[&str]; 7] = [
-    &["types", "errors"],
+    &["types", "errors", "platform"],
     &["native", "packed"],
     &["options", "events", "blocked"],
     &["codec"],
-    &["phi", "merkle", "ring", "state", "talk"],
+    &["phi", "merkle", "ring", "state", "talk", "announcer", "joining", "simulate"],
     &["cluster"],
     &["testing", "index"],
 ];

@@ -12,6 +12,7 @@ pub mod network;
 pub mod papers;
 pub mod phi_paper;
 pub mod scenario;
+pub mod simulate;
 pub mod stats;
 pub mod svg;
 pub mod swarm;

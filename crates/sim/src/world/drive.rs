@@ -150,7 +150,8 @@ impl World {
 
     /// Handles the next event; false if there is none before `until`, where time then stands.
     pub fn step(&mut self, until: Mono) -> bool {
-        let Some((at, what)) = self.queue.pop(until) else {
+        let next = if self.is_stopped() { None } else { self.queue.pop(until) };
+        let Some((at, what)) = next else {
             self.now = self.now.max(until);
             return false;
         };

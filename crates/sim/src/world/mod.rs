@@ -7,6 +7,8 @@ mod streams;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hearsay_proto::member::{Generation, Member, Tags};
@@ -74,6 +76,10 @@ pub struct World {
     pub tap: Option<Tap>,
     /// Hears everything that users are told.
     pub ear: Option<Ear>,
+    /// Tags of members that are started without any.
+    pub tags: Tags,
+    /// Once set, time passes and nothing happens any more: whatever runs comes to its end soon.
+    pub stop: Arc<AtomicBool>,
     config: Config,
     configs: BTreeMap<usize, Config>,
     seed: u64,
@@ -104,6 +110,8 @@ impl World {
             steps: 0,
             tap: None,
             ear: None,
+            tags: Tags::new(),
+            stop: Arc::default(),
             config,
             configs: BTreeMap::new(),
             seed,
@@ -197,7 +205,7 @@ impl World {
 
     /// Starts the process of a host under its name and tells it these hosts as seeds.
     pub fn start(&mut self, host: usize, seeds: &[usize]) {
-        self.start_with(host, seeds, Tags::new());
+        self.start_with(host, seeds, self.tags.clone());
     }
 
     /// As [`World::start`], with tags.
@@ -209,7 +217,7 @@ impl World {
 
     /// Starts the first `members` hosts as a cluster that has been whole for long: views are full, records shared.
     pub fn start_whole(&mut self, members: usize) {
-        let started: Vec<Gossip> = (0..members).filter_map(|h| self.process(h, Tags::new())).collect();
+        let started: Vec<Gossip> = (0..members).filter_map(|h| self.process(h, self.tags.clone())).collect();
         let all: Vec<Member> = started.iter().filter_map(Gossip::me).collect();
         for (host, mut gossip) in started.into_iter().enumerate() {
             gossip.adopt(self.clock(host), &all);
@@ -340,6 +348,11 @@ impl World {
         Some(result)
     }
 
+    /// Was [`World::stop`] set?
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     /// Runs for this long.
     pub fn run(&mut self, time: Duration) {
         let until = self.now + time;
@@ -358,7 +371,7 @@ impl World {
             if done(self) {
                 return Some(self.now.since(start));
             }
-            if self.now.since(start) >= at_most {
+            if self.now.since(start) >= at_most || self.is_stopped() {
                 return None;
             }
             self.run(every);
