@@ -185,18 +185,26 @@ impl Lean {
     }
 
     fn rumors(&mut self, site: usize) -> &mut Rumors {
-        let config = &self.config;
-        self.sites[site].rumors.get_or_insert_with(|| Box::new(Rumors::new(config)))
+        let Lean { sites, config, roster, rng, now, .. } = self;
+        let Site { rumors, budget, .. } = &mut sites[site];
+        rumors.get_or_insert_with(|| {
+            let mut rumors = Box::new(Rumors::new(config));
+            // It learns how many it lives among.
+            rumors.poll_datagram(*now, roster, budget, rng);
+            rumors
+        })
     }
 
     /// A member has the record now.
     fn hear(&mut self, site: usize, hop: u8, own: bool) {
         self.sites[site].held = true;
         self.spread.times_ms.push(self.now.mono.0 as f64 / 1e6);
+        self.rumors(site);
         let (now, entry, id) = (self.now, self.entry.clone(), self.id);
-        let Lean { sites, config, rng, .. } = self;
-        let rumors = sites[site].rumors.get_or_insert_with(|| Box::new(Rumors::new(config)));
-        rumors.put_entry(now, entry, id, hop, own, rng);
+        let Lean { sites, rng, .. } = self;
+        if let Some(rumors) = sites[site].rumors.as_mut() {
+            rumors.put_entry(now, entry, id, hop, own, rng);
+        }
     }
 
     fn step(&mut self) -> bool {

@@ -1,5 +1,7 @@
 //! The budget: no second over 1.3 B, bursts that are left to repair, and large records beside small ones.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,16 +11,12 @@ use hearsay_proto::member::Tags;
 use hearsay_proto::rng::Rng;
 use hearsay_sim::world::World;
 
-fn ms(d: Duration) -> f64 {
-    d.as_secs_f64() * 1e3
-}
-
 /// 512 bytes encoded.
 fn full_tags(version: usize) -> Tags {
     let mut tags = Tags::new();
     tags.insert("v".into(), format!("{version:08}"));
     tags.insert("a".into(), "x".repeat(248));
-    tags.insert("b".into(), "y".repeat(248));
+    tags.insert("b".into(), "y".repeat(247));
     tags
 }
 
@@ -93,22 +91,31 @@ fn a_burst_beyond_the_hot_list_is_counted_told_and_arrives_by_repair() {
     kept(&world, 256_000);
 }
 
-/// Milliseconds until all members have each of forty small writes of host 0, one each 100 ms.
-fn small_updates(world: &mut World) -> Vec<f64> {
-    let mut times = Vec::new();
-    for write in 0..40 {
-        let key = format!("small/{write}");
+/// Milliseconds until 90 % and all members have small writes of host 0, one each 50 ms, twenty a second.
+fn small_updates(world: &mut World) -> [Vec<f64>; 2] {
+    const WRITES: usize = 80;
+    let members = world.hosts.len();
+    let arrived: Rc<RefCell<Vec<Vec<f64>>>> = Rc::new(RefCell::new(vec![Vec::new(); WRITES]));
+    let sink = arrived.clone();
+    world.ear = Some(Box::new(move |at, _, event| {
+        let Event::StateChanged(change) = event else { return };
+        let key = String::from_utf8_lossy(&change.entry.key);
+        if let Some(number) = key.strip_prefix("small/").and_then(|n| n.parse::<usize>().ok()) {
+            sink.borrow_mut()[number].push(at.0 as f64 / 1e6);
+        }
+    }));
+    for write in 0..WRITES {
         let value: Arc<[u8]> = vec![write as u8; 64].into();
-        world.command(0, |g, now| g.set(now, key.as_bytes(), value, None).is_ok());
-        let has = |w: &World| {
-            w.up().all(|h| w.gossip(h).is_some_and(|g| g.get(w.clock(h), key.as_bytes()).is_some()))
-        };
-        let start = world.now;
-        let all = world.run_until(Duration::from_secs(5), Duration::from_millis(1), has);
-        times.push(all.map_or(f64::INFINITY, ms));
-        world.run(Duration::from_millis(100).saturating_sub(world.now.since(start)));
+        world.command(0, |g, now| g.set(now, format!("small/{write}").as_bytes(), value, None).is_ok());
+        world.run(Duration::from_millis(50));
     }
-    times
+    world.run(Duration::from_secs(2));
+    world.ear = None;
+    let reached = |count: usize| -> Vec<f64> {
+        let taken = |times: &Vec<f64>| times.get(count - 1).map_or(f64::INFINITY, |t| t - times[0]);
+        arrived.borrow().iter().map(taken).collect()
+    };
+    [reached(members * 9 / 10), reached(members)]
 }
 
 fn mean(times: &[f64]) -> f64 {
@@ -118,36 +125,41 @@ fn mean(times: &[f64]) -> f64 {
 #[test]
 fn small_rumors_and_the_detector_are_not_delayed_by_large_records() {
     const MEMBERS: usize = 30;
-    let bed = || {
-        let mut world = World::new(6, MEMBERS, Config::lan());
-        world.start_whole(MEMBERS);
-        world.run(Duration::from_secs(10));
-        world
-    };
-    let alone = small_updates(&mut bed());
-    let mut world = bed();
-    let value: Arc<[u8]> = vec![1; 1_000_000].into();
-    world.command(0, |g, now| g.set(now, b"large", value.clone(), None).is_ok());
-    world.run(Duration::from_millis(200));
-    let from = world.log.len();
-    let beside = small_updates(&mut world);
-    let coming =
-        world.up().filter(|&h| world.gossip(h).is_some_and(|g| g.get(world.clock(h), b"large").is_none()));
-    assert!(coming.count() > MEMBERS / 2, "the large record was under way all the time");
-    let (alone_ms, beside_ms) = (mean(&alone), mean(&beside));
-    println!(
-        "small update to all: {alone_ms:.0} ms alone, {beside_ms:.0} ms beside 1 MB (max {:.0}, {:.0})",
-        alone.iter().copied().fold(0.0, f64::max),
-        beside.iter().copied().fold(0.0, f64::max)
+    let (mut alone, mut beside) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    for seed in 1..4 {
+        let bed = || {
+            let mut world = World::new(seed, MEMBERS, Config::lan());
+            world.start_whole(MEMBERS);
+            world.run(Duration::from_secs(10));
+            world
+        };
+        for (all, these) in alone.iter_mut().zip(small_updates(&mut bed())) {
+            all.extend(these);
+        }
+        let mut world = bed();
+        let value: Arc<[u8]> = vec![1; 1_000_000].into();
+        world.command(0, |g, now| g.set(now, b"large", value.clone(), None).is_ok());
+        world.run(Duration::from_millis(200));
+        for (all, these) in beside.iter_mut().zip(small_updates(&mut world)) {
+            all.extend(these);
+        }
+        assert!(world.log.is_empty(), "nobody was suspected");
+        let has = |w: &World, h: usize| w.gossip(h).is_some_and(|g| g.get(w.clock(h), b"large").is_some());
+        let coming = world.up().filter(|&h| !has(&world, h)).count();
+        assert!(coming > MEMBERS / 2, "the large record was under way all the time: {coming} lack it");
+        let all = world
+            .run_until(Duration::from_secs(120), Duration::from_millis(100), |w| w.up().all(|h| has(w, h)));
+        println!("1 MB at all {MEMBERS} after {:.1} s", all.unwrap_or_default().as_secs_f64() + 6.2);
+        assert!(all.is_some());
+        kept(&world, 256_000);
+    }
+    let [a90, a100] = alone.map(|t| mean(&t));
+    let [b90, b100] = beside.map(|t| mean(&t));
+    println!("small update to 90 %, all: {a90:.1}, {a100:.0} ms alone; {b90:.1}, {b100:.0} ms beside 1 MB");
+    assert!(
+        b90 <= a90 * 1.25 && b100 <= a100 * 1.25,
+        "{b90}, {b100} beside a large record, {a90}, {a100} alone"
     );
-    assert!(beside_ms <= alone_ms * 1.25, "{beside_ms} beside a large record, {alone_ms} alone");
-    assert_eq!(world.log.len(), from, "nobody was suspected");
-    let all = world.run_until(Duration::from_secs(120), Duration::from_millis(100), |w| {
-        w.up().all(|h| w.gossip(h).is_some_and(|g| g.get(w.clock(h), b"large").is_some()))
-    });
-    println!("1 MB at all {MEMBERS} after {:?} more", all.unwrap_or_default());
-    assert!(all.is_some());
-    kept(&world, 256_000);
 }
 
 #[test]
@@ -155,6 +167,9 @@ fn large_messages_share_what_there_is() {
     let mut world = World::new(8, 4, Config::lan());
     world.start_whole(4);
     world.run(Duration::from_secs(5));
+    for host in 1..4 {
+        world.command(host, |g, _| g.subscribe("t"));
+    }
     let mail = |world: &mut World, to: usize, bytes: usize| {
         let id = world.gossip(to).map(hearsay_proto::Gossip::id).unwrap();
         let payload: Arc<[u8]> = vec![to as u8; bytes].into();

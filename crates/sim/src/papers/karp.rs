@@ -46,7 +46,7 @@ fn run(sites: usize, counter_max: u32, rng: &mut Rng) -> Run {
                 let vote = &mut votes[one];
                 match (mine, theirs) {
                     (State::B(m), State::B(other)) => vote.0 += if other >= m { 1 } else { -1 },
-                    (State::B(_), State::C(_)) => vote.0 += 1,
+                    (State::B(_), State::C(_) | State::D) => vote.0 += 1,
                     (State::B(_), _) => vote.0 -= 1,
                     (State::A, State::B(_)) => vote.1 = true,
                     (State::A, State::C(_)) => vote.2 = true,
