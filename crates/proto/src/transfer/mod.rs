@@ -142,9 +142,10 @@ const RETRY: Duration = Duration::from_millis(250);
 const RETRY_BUSY: Duration = Duration::from_secs(1);
 /// Announcers remembered per record, the latest last.
 const ANNOUNCERS_MAX: usize = 4;
-/// Points after which a record is given up: a broken stream costs ten, BUSY one.
-const STRIKES_MAX: u32 = 60;
-const STRIKES_BROKEN: u32 = 10;
+/// Points after which a record is given up: a broken stream costs a hundred, BUSY one. Members that give a megabyte to four
+/// others within their budget are busy for half a minute.
+const STRIKES_MAX: u32 = 600;
+const STRIKES_BROKEN: u32 = 100;
 
 /// Messages as long as can be whose pieces are kept at once, all streams together.
 const PARTS_KEPT: usize = 64;

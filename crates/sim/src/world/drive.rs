@@ -161,7 +161,7 @@ impl World {
             What::Datagram { to, from, bytes } => self.datagram(to as usize, from, bytes),
             What::Take(host) => self.take(host as usize),
             What::Connect { from, stream, to, runs } => self.connect(from, stream, to, runs),
-            What::Frame { conn, forward, bytes } => self.frame(conn, forward, bytes),
+            What::Frame { conn, forward } => self.frame(conn, forward),
             What::Writable { conn, forward } => self.writable(conn, forward),
             What::Closed { conn, forward } => self.closed(conn, forward),
             What::Resolve { host, runs, pause } => self.resolve(host as usize, runs, pause),
