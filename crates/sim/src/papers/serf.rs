@@ -74,7 +74,7 @@ pub fn cells(effort: &Effort) -> Vec<Cell> {
         let incomplete = times[2].iter().filter(|t| t.is_infinite()).count();
         let ours = times.map(|t| Quantiles::of(t).median);
         // At half of all datagrams lost rumors leave some members to anti-entropy, which this model has not.
-        let shares = if loss > 0.2 { 2 } else { 3 };
+        let shares = if loss > 0.2 { 1 } else { 3 };
         cells.push(Cell {
             exposure: format!("{writes} writes, {incomplete} incomplete, lean"),
             ..cell(
