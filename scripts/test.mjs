@@ -57,6 +57,8 @@ await check('clippy', [
   'warnings',
 ])
 await check('tsc', [...tools.tsc, '-p', 'tsconfig.test.json'])
+await check('workflows', [process.execPath, 'scripts/workflows.mjs'])
+await check('docs', [...tools.typedoc, '--emit', 'none'])
 await suite(
   'cargo test',
   [...tools.cargo, 'test', '--workspace', '--locked', '--no-fail-fast'],

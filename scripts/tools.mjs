@@ -17,25 +17,27 @@ export const tools = {
   tsc: [process.execPath, join(ROOT, 'node_modules/typescript/bin/tsc')],
   ava: [process.execPath, join(ROOT, 'node_modules/ava/entrypoints/cli.mjs')],
   biome: [process.execPath, join(ROOT, 'node_modules/@biomejs/biome/bin/biome')],
+  typedoc: [process.execPath, join(ROOT, 'node_modules/typedoc/bin/typedoc')],
   ts: [process.execPath, '--import=@oxc-node/core/register'],
   cargo: ['cargo'],
 }
 
 /**
- * Runs a command in the repository. With `collect` its output is shown on stderr and also given back, with `quiet` only given
+ * Runs a command in the repository, or in `cwd`; `env` adds to the environment. With `collect` its output is shown on stderr and also given back, with `quiet` only given
  * back; with `toStderr` everything it prints goes to stderr, so that stdout stays the caller's.
  *
  * @param {string[]} line
- * @param {{ collect?: boolean, quiet?: boolean, toStderr?: boolean }} [options]
+ * @param {{ collect?: boolean, quiet?: boolean, toStderr?: boolean, cwd?: string, env?: NodeJS.ProcessEnv }} [options]
  * @returns {Promise<{ code: number, output: string }>}
  */
-export function run(line, { collect = false, quiet = false, toStderr = false } = {}) {
+export function run(line, { collect = false, quiet = false, toStderr = false, cwd = ROOT, env } = {}) {
   const [program, ...args] = line
   return new Promise((resolve) => {
     const piped = collect || quiet
     const stdout = piped ? 'pipe' : toStderr ? 2 : 'inherit'
     const child = spawn(program, args, {
-      cwd: ROOT,
+      cwd,
+      env: env ? { ...process.env, ...env } : process.env,
       stdio: ['ignore', stdout, piped ? 'pipe' : 'inherit'],
       // npm is a batch file on Windows.
       shell: process.platform === 'win32' && program === 'npm',

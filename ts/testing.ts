@@ -185,6 +185,7 @@ export class TestCluster<S extends SchemaShape = AnySchema> {
     await Promise.all(this.clusters.map((cluster) => cluster.stop()))
   }
 
+  /** As `stopAll`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stopAll()
   }

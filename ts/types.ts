@@ -23,15 +23,21 @@ export interface Member {
 
 /** A logger of pino's shape. Levels that are missing are silent. */
 export interface Logger {
+  /** What a developer of hearsay wants to know. */
   debug?(fields: object, message: string): void
+  /** What happens now and then. */
   info?(fields: object, message: string): void
+  /** What may want attention. */
   warn?(fields: object, message: string): void
+  /** What went wrong and nobody else was told of. */
   error?(fields: object, message: string): void
 }
 
 /** Turns values into bytes and back. `encode` may throw; `decode` gets exactly the bytes `encode` gave. */
 export interface ValueCodec {
+  /** The bytes of a value. */
   encode(value: unknown): Uint8Array
+  /** The value of what `encode` gave. */
   decode(bytes: Uint8Array): unknown
 }
 
@@ -168,7 +174,8 @@ export interface SchemaShape {
 export interface AnySchema {
   state: { [key: string]: unknown }
   topics: { [topic: string]: unknown }
-  queries: { [topic: string]: (payload: unknown) => unknown }
+  /** Any topic asks and answers anything. */
+  queries: Record<string, (payload: unknown) => unknown>
 }
 
 /** The state part of a schema. */

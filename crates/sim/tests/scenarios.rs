@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use hearsay_sim::World;
 use hearsay_sim::scenario::{self, Outcome, Settings};
 
 const SIZES: [usize; 3] = [5, 50, 200];
@@ -144,4 +145,28 @@ fn swarms_become_whole() {
     assert!(slowest > Duration::ZERO);
     let case = hearsay_sim::swarm::draw(1_003);
     assert_eq!(case.trace(), case.trace());
+}
+
+#[test]
+fn members_that_join_together_get_the_entries_of_one_that_was_there() {
+    const KEYS: usize = 10_000;
+    let mut world = Settings::lan(6, 1).world();
+    world.start(0, &[]);
+    for key in 0..KEYS {
+        let key = format!("key/{key:08}");
+        world.command(0, |g, now| g.set(now, key.as_bytes(), [7u8; 100].into(), None).is_ok());
+    }
+    world.run(Duration::from_secs(6));
+    let from = world.bytes_sent();
+    for host in 1..6 {
+        world.start(host, &[0]);
+    }
+    let whole = |w: &World| w.up().all(|h| w.gossip(h).is_some_and(|g| g.len() == KEYS));
+    let took = world.run_until(Duration::from_secs(60), Duration::from_millis(20), whole);
+    // 5 x 1.3 MB at 10 MB/s. From each other, each would have taken 100 s of its budget.
+    assert!(took.is_some_and(|t| t <= Duration::from_secs(3)), "{took:?}");
+    let floor = 5 * KEYS * (12 + 100 + 19);
+    let sent = (world.bytes_sent() - from) as usize;
+    assert!(sent < floor * 6 / 5, "{sent} over {floor}");
+    assert!(world.checker.failures.is_empty(), "{:?}", world.checker.failures);
 }

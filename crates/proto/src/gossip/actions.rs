@@ -42,6 +42,10 @@ impl Source for Served<'_> {
                 let claim_of = |id: MemberId| self.detector.claim_of(id);
                 self.join.members_page(self.now, from, bytes_max, self.roster, &claim_of)
             }
+            // Who joins has no list of entries yet (`J1`).
+            Tree::Entries if self.join.is_joining() => {
+                Page { tree, from, next: from, last: false, records: Vec::new(), claims: Vec::new() }
+            }
             Tree::Entries => {
                 let page = self.store.page(from, bytes_max);
                 let records = page.entries.into_iter().map(Record::Entry).collect();

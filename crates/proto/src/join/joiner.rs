@@ -33,6 +33,8 @@ const PATIENCE: u32 = 4;
 /// Tries without any progress, whoever was asked, before a list is left to anti-entropy.
 const MEMBER_TRIES_MAX: u32 = 16;
 const ENTRY_TRIES_MAX: u32 = 8;
+/// After so many sources that join themselves, whoever welcomed me is asked.
+const REFUSALS_MAX: u32 = 3;
 /// Contacts to the partners after the detector has started.
 const CONTACTS_AFTER: [Duration; 2] = [Duration::from_millis(1_200), Duration::from_millis(2_000)];
 
@@ -368,6 +370,10 @@ impl Join {
 
     /// A PAGE, from a datagram or a stream.
     pub fn handle_page(&mut self, now: Now, from: MemberId, page: &Page, roster: &Roster) -> Progress {
+        if self.pull.as_ref().is_some_and(|p| p.is_refused(from, page)) {
+            self.turn_away(now.mono, roster);
+            return Progress::Ignored;
+        }
         let Some(pull) = self.pull.as_mut().filter(|p| p.is_mine(from, page)) else {
             return Progress::Ignored;
         };
@@ -383,6 +389,30 @@ impl Join {
             self.ask(now.mono, roster);
         }
         Progress::More
+    }
+
+    /// My source joins itself and has no list: two others are asked, then whoever welcomed me. Where all are new nobody has one,
+    /// and what there is comes by anti-entropy.
+    fn turn_away(&mut self, now: Mono, roster: &Roster) {
+        let Some(pull) = self.pull.as_mut() else { return };
+        pull.refusals += 1;
+        let fit = |id: MemberId| id != pull.source.id && !pull.tried.contains(&id);
+        let peer = self
+            .peers
+            .iter()
+            .find(|p| fit(p.0) && pull.refusals < REFUSALS_MAX)
+            .map(|&(id, address)| Source { id, address, admitted: false, stream_failed: false });
+        match peer.or_else(|| self.welcomed_by.filter(|s| fit(s.id))) {
+            Some(next) => {
+                pull.turn_to(next);
+                self.ask(now, roster);
+            }
+            None => {
+                self.metrics.pulls_given_up += 1;
+                let (tree, source) = (pull.tree, pull.source);
+                self.pulled(now, tree, source, roster);
+            }
+        }
     }
 
     /// A list is complete or given up.

@@ -49,6 +49,8 @@ pub(super) struct Pull {
     /// Tries without any progress, whoever was asked.
     pub(super) tries_total: u32,
     pub(super) streaming: bool,
+    /// Sources that join themselves and had no list.
+    pub(super) refusals: u32,
     pub(super) retry_at: Mono,
     cursor: u64,
     complete: bool,
@@ -66,6 +68,7 @@ impl Pull {
             tries: 0,
             tries_total: 0,
             streaming: false,
+            refusals: 0,
             retry_at: Mono::FAR,
             cursor: 0,
             complete: false,
@@ -110,6 +113,15 @@ impl Pull {
         page.tree == self.tree
             && (from == self.source.id || self.tried.contains(&from))
             && (page.last || page.next > page.from)
+    }
+
+    /// Does my source say that it has no list to give? (A page that gets nowhere and is not the last.)
+    pub(super) fn is_refused(&self, from: MemberId, page: &Page) -> bool {
+        page.tree == self.tree
+            && self.streaming
+            && from == self.source.id
+            && !page.last
+            && page.next <= page.from
     }
 
     /// Takes a page in. True when the next PULL may leave at once: all pages of this one have come.

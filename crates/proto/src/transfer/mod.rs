@@ -514,7 +514,7 @@ impl Transfer {
                 self.metrics.dropped += 1;
             }
             Message::Page(page) if self.pulls.get(&page.tree) == Some(&stream) => {
-                if page.last {
+                if page.last || page.next <= page.from {
                     self.pulls.remove(&page.tree);
                 }
                 self.metrics.pages_received += 1;

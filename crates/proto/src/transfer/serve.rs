@@ -236,9 +236,8 @@ impl Transfer {
     }
 
     fn page(&mut self, s: &mut Stream, tree: Tree, from: u64, source: &mut dyn Source) -> Message {
-        let mut page: Page = source.page(tree, from, self.page_bytes_max);
-        page.last |= page.next <= from;
-        s.pull_out = (!page.last).then_some((tree, page.next));
+        let page: Page = source.page(tree, from, self.page_bytes_max);
+        s.pull_out = (!page.last && page.next > from).then_some((tree, page.next));
         let message = Message::Page(page);
         self.pull_rate.tokens -= message_bytes(&message) as f64;
         self.metrics.pages_sent += 1;

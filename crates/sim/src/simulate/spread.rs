@@ -15,7 +15,7 @@ use crate::world::World;
 /// Between two writes; one that is not everywhere by then is left to anti-entropy.
 const APART: Duration = Duration::from_secs(2);
 /// How often it is looked who has it.
-const LOOK: Duration = Duration::from_millis(1);
+const LOOK: Duration = Duration::from_micros(250);
 
 /// Figures of writes or broadcasts.
 #[derive(Clone, Debug, Serialize)]
