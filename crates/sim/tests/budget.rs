@@ -32,7 +32,7 @@ fn kept(world: &World, bytes_per_second: u64) {
 
 #[test]
 fn member_records_with_all_tags_used_stay_within_the_budget() {
-    for (members, bytes_per_second, rate) in [(150, 256_000, 20), (40, 60_000, 5)] {
+    for (members, bytes_per_second, rate) in [(60, 256_000, 20), (30, 60_000, 5)] {
         let mut world =
             World::new(9, members, Config { bytes_per_second_max: bytes_per_second, ..Config::lan() });
         for host in 0..members {
@@ -194,7 +194,7 @@ fn large_messages_share_what_there_is() {
     };
     let (one, two, small) = (arrived(1), arrived(2), arrived(3));
     println!("two of 500 kB: {one:.2}, {two:.2} s; one of 20 kB begun at 0.3 s: {small:.2} s");
-    assert!((one - two).abs() <= 0.2 && one >= 3.3 && one <= 4.8, "{one} {two}");
+    assert!((one - two).abs() <= 0.2 && (3.3..=4.8).contains(&one), "{one} {two}");
     assert!(small <= 0.8, "{small}");
     kept(&world, 256_000);
 }
