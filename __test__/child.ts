@@ -17,15 +17,26 @@ export interface ChildOptions {
   /** Killed so long after it first printed something. */
   aliveMs?: number
   nodeArguments?: string[]
+  /** Arguments of the script. */
+  arguments?: string[]
+  /** Longest file it may write, in blocks of 1,024 bytes. */
+  fileBlocksMax?: number
 }
 
 /** Runs a script, with `Cluster` imported, in a Node of its own. */
 export function child(script: string, options: ChildOptions = {}): Promise<Ended> {
-  const { withinMs = 60_000, aliveMs, nodeArguments = [] } = options
+  const { withinMs = 60_000, aliveMs, nodeArguments = [], fileBlocksMax } = options
   const source = `import { Cluster } from ${JSON.stringify(door)}\n${script}`
   const args = [...nodeArguments, '--import=@oxc-node/core/register', '--input-type=module', '--eval', source]
+  args.push(...(options.arguments === undefined ? [] : ['--', ...options.arguments]))
   return new Promise((resolve, reject) => {
-    const node = spawn(process.execPath, args, { cwd: new URL('..', import.meta.url) })
+    const cwd = new URL('..', import.meta.url)
+    const node =
+      fileBlocksMax === undefined
+        ? spawn(process.execPath, args, { cwd })
+        : spawn('bash', ['-c', `ulimit -f ${fileBlocksMax}; exec "$0" "$@"`, process.execPath, ...args], {
+            cwd,
+          })
     let [stdout, stderr] = ['', '']
     const kill = (): boolean => node.kill('SIGKILL')
     let alive: NodeJS.Timeout | undefined

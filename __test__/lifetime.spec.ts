@@ -98,7 +98,7 @@ const door = JSON.stringify(new URL('../dist/index.js', import.meta.url).href)
 const workers = (rounds: number, body: string, end: string): string => `
   import { Worker } from 'node:worker_threads'
   const source = ${JSON.stringify(`const { parentPort } = require('node:worker_threads')
-    import(${door}).then(async ({ Cluster }) => { ${body} })`)}
+    import(${door}).then(async ({ Cluster, simulate }) => { ${body} })`)}
   for (let round = 0; round < ${rounds}; round++) {
     const all = Array.from({ length: 20 }, () => new Worker(source, { eval: true, execArgv: [] }))
     const exits = all.map((w) => new Promise((done) => w.once('exit', done)))
@@ -135,6 +135,7 @@ test('twenty workers are terminated while every kind of call is pending', async 
     quiet(c.updateTags({ a: 'b' }))
     quiet(Cluster.start({ seeds: ['127.0.0.1:9'], joinTimeoutMs: 5000 }))
     quiet(d.leave({ timeoutMs: 5000 }))
+    quiet(simulate({ members: 100, scenario: { kind: 'rumor' } }))
     parentPort.postMessage('pending')`
   const end = `await Promise.all(all.map((w, i) => new Promise((done) => setTimeout(() => done(w.terminate()), (i * 7 * round) % 50))))`
   const ended = await child(workers(2, body, end), { withinMs: 110_000 })

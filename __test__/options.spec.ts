@@ -135,7 +135,10 @@ test('modes and loss of interest reach the addon', (t) => {
   t.like(native, { mode: 'pull', rumorFeedback: false, rumorLoss: 'coin', rumorK: 3 })
 })
 
-test('storage', refused, { storage: { path: '/tmp/x' } }, U, 'storage is not supported by this version')
+test('storage', refused, { storage: '/tmp/x' }, O, /^storage must be an object/)
+test('storage path', refused, { storage: {} }, O, /^storage\.path must be the path of a folder/)
+test('storage path type', refused, { storage: { path: 7 } }, O, /^storage\.path must be the path of a folder/)
+test('storage field', refused, { storage: { pth: '/tmp/x' } }, O, /did you mean storage\.path/)
 test(
   'key length',
   refused,

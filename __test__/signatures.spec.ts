@@ -19,8 +19,11 @@ import {
   type Reached,
   type SeedFailed,
   type Sent,
+  type Simulation,
+  type SimulationFigures,
   type State,
   type StateChange,
+  simulate,
   type Written,
 } from '../ts/index.js'
 import { createTestCluster, type Faults, faults, type TestCluster } from '../ts/testing.js'
@@ -57,6 +60,7 @@ const start = async (is: Is): Promise<void> => {
     bandwidth: { bytesPerSecondMax: 256_000 },
     codec: { encode: () => new Uint8Array(), decode: () => 1 },
     logger: { info: () => {}, warn: (fields, message) => void [fields, message] },
+    storage: { path: '/var/lib/a' },
     forgetDeadAfterMs: 1,
     broadcastRetentionMs: 1000,
     joinTimeoutMs: 1000,
@@ -83,6 +87,8 @@ const start = async (is: Is): Promise<void> => {
   await Cluster.start({ codec: 'xml' })
   // @ts-expect-error tags are strings
   await Cluster.start({ tags: { weight: 1 } })
+  // @ts-expect-error a folder has a path
+  await Cluster.start({ storage: '/var/lib/a' })
   // @ts-expect-error a codec has both ways
   await Cluster.start({ codec: { encode: () => new Uint8Array() } })
   // @ts-expect-error a schema's parts are objects
@@ -160,6 +166,8 @@ const state = async (is: Is, typed: State<Schema>, plain: State): Promise<void> 
   is<void>()(
     await plain.spread('k', { members: 3, version: 'v', timeoutMs: 1, signal: AbortSignal.timeout(1) }),
   )
+  is<void>()(await plain.flush())
+  is<void>()(await plain.flush({ timeoutMs: 1, signal: AbortSignal.timeout(1) }))
   for await (const change of plain.watch('flags/', { signal: AbortSignal.timeout(1) })) {
     const said: StateChange = change
     is<string>()(said.key)
@@ -313,6 +321,23 @@ const tools = (is: Is): void => {
   void (error.code === 'ERR_OTHER')
 }
 
+const simulated = async (is: Is): Promise<void> => {
+  const rumor = await simulate({ members: 10, loss: 0.1, seed: 1, scenario: { kind: 'rumor', writes: 3 } })
+  is<Simulation<'rumor'>>()(rumor)
+  is<SimulationFigures['rumor']>()(rumor.figures)
+  is<string[]>()(rumor.failures)
+  const crash = await simulate({ members: 5, scenario: { kind: 'crash' }, config: { profile: 'wan' } })
+  is<number>()(crash.figures.falseDeaths)
+  // @ts-expect-error how many
+  await simulate({ scenario: { kind: 'rumor' } })
+  // @ts-expect-error no such scenario
+  await simulate({ members: 5, scenario: { kind: 'storm' } })
+  // @ts-expect-error a rumor has no crashes
+  await simulate({ members: 5, scenario: { kind: 'rumor', crashes: 1 } })
+  // @ts-expect-error a crash has no halves
+  void crash.figures.halfMs
+}
+
 const testing = async (is: Is): Promise<void> => {
   const tc = await createTestCluster(3, { tags: { role: 'db' } })
   is<TestCluster>()(tc)
@@ -347,7 +372,7 @@ const testing = async (is: Is): Promise<void> => {
 }
 
 test('every public signature is held by tsc, and so is every wrong use', (t) => {
-  for (const held of [start, membership, lifetime, state, talk, events, tools, testing]) {
+  for (const held of [start, membership, lifetime, state, talk, events, tools, simulated, testing]) {
     t.is(typeof held, 'function')
   }
 })

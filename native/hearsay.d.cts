@@ -31,6 +31,8 @@ export declare class NativeCluster {
   setBytes(key: string, value: Uint8Array, ttlMs?: number | undefined | null): string
   /** Deletes a key; false if it was not there. */
   delete(key: string): boolean
+  /** Waits until every write so far is on disk; the event `Flushed` with this number follows. */
+  flush(number: number, timeoutMs: number): void
   /** A value as a string; throws `ERR_HEARSAY_CODEC` if it is not UTF-8. */
   getText(key: string): string | null
   /** A value's bytes. */
@@ -266,6 +268,8 @@ export interface StartOptions {
   broadcastRetentionMs?: number
   /** `joinTimeoutMs`. */
   joinTimeoutMs?: number
+  /** `storage.path`, whole. */
+  storagePath?: string
   /** `limits.membersMax`. */
   membersMax?: number
   /** `limits.keyBytesMax`. */

@@ -45,8 +45,9 @@ export async function setup({ dev = process.env.HEARSAY_DEV === '1' } = {}) {
     'Cargo.lock',
   ]
   const generated = ['native/hearsay.cjs', 'native/hearsay.d.cts']
-  const profile = dev ? 'dev' : 'release'
-  const build = [...tools.napi, 'build', '--platform', ...(dev ? [] : ['--release'])]
+  // The profile that is shipped, so that tests and benches try what users get.
+  const profile = dev ? 'dev' : 'addon'
+  const build = [...tools.napi, 'build', '--platform', ...(dev ? [] : ['--profile', profile])]
   const where = [
     '--manifest-path',
     'crates/addon/Cargo.toml',

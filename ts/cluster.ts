@@ -96,6 +96,8 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
   /** Why the member stopped, if it did. */
   #why: Error | undefined
   #lastMetrics: Metrics | undefined
+  /** Why nothing can be saved to disk at present. */
+  #storageFailure = ''
   #grace: NodeJS.Timeout | undefined
   #releaseLoop: (() => void) | undefined
 
@@ -318,6 +320,7 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
       const { clock } = JSON.parse(this.#call((native) => native.metrics())) as Metrics
       const seeded = typeof this.#options.seeds === 'function' || this.#options.seeds.length > 0
       if (seeded && this.size === 1) reasons.push('no other member is known, though seeds were given')
+      if (this.#storageFailure !== '') reasons.push(this.#storageFailure)
       if (Math.abs(clock.offMs) > 10_000)
         reasons.push(`the wall clock is ${clock.offMs} ms off that of the others`)
     }
@@ -513,6 +516,14 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
         return undefined
       case 'joinEnded':
         this.#joining.ended()
+        return undefined
+      case 'flushed':
+        this.state.flushed(event)
+        return undefined
+      case 'storage':
+        this.#storageFailure = event.failure
+        if (event.failure === '') this.#log('info', {}, 'storage works again')
+        else this.#announcer.report(new HearsayError('ERR_HEARSAY_STORAGE', event.failure))
         return undefined
       case 'clockOff':
         this.#log('warn', { offMs: event.offMs }, 'the wall clock is off that of the other members')

@@ -12,6 +12,7 @@ const CODES = [
   'ERR_HEARSAY_VALUE',
   'ERR_HEARSAY_TAGS',
   'ERR_HEARSAY_STORE_FULL',
+  'ERR_HEARSAY_STORAGE',
   'ERR_HEARSAY_OBSERVED',
   'ERR_HEARSAY_CODEC',
   'ERR_HEARSAY_TOPIC',
@@ -45,6 +46,7 @@ const CODES = [
  * | `ERR_HEARSAY_VALUE` | a value, payload or answer is over `limits.valueBytesMax` once encoded |
  * | `ERR_HEARSAY_TAGS` | tags are over 512 bytes once encoded |
  * | `ERR_HEARSAY_STORE_FULL` | the replica is at `limits.entriesMax` or `limits.storeBytesMax` |
+ * | `ERR_HEARSAY_STORAGE` | the store on disk cannot be used: in use, read-only, full, damaged, of another version or cluster; the message has path and cause |
  * | `ERR_HEARSAY_OBSERVED` | too many members are observed |
  * | `ERR_HEARSAY_CODEC` | a value or payload cannot be encoded, or what came cannot be decoded |
  * | `ERR_HEARSAY_TOPIC` | a topic has not 1..256 bytes |

@@ -1,4 +1,5 @@
 import { hostname } from 'node:os'
+import { resolve } from 'node:path'
 import { inspect } from 'node:util'
 import { HearsayError } from './errors.js'
 import type { PhiSettings, SimulationSettings, StartOptions } from './native.js'
@@ -267,8 +268,17 @@ export const signal: Check<AbortSignal> = (value, path) => {
   return value
 }
 
-const storage: Check<never> = (_value, path) => {
-  throw new HearsayError('ERR_HEARSAY_UNSUPPORTED', `${path} is not supported by this version`)
+const folder: Check<string> = (value, path) => {
+  if (typeof value !== 'string' || value === '' || value.includes('\0') || !value.isWellFormed())
+    throw wrong(path, 'the path of a folder', value)
+  return resolve(value)
+}
+
+const storageShape = object({ path: folder })
+const storage: Check<{ path: string }> = (value, path) => {
+  const { path: given } = storageShape(value, path)
+  if (given === undefined) throw wrong(`${path}.path`, 'the path of a folder', given)
+  return { path: given }
 }
 
 const model = oneOf<PhiModel>('normal', 'exponential', 'pekko')
@@ -439,6 +449,7 @@ export function nativeOptions(options: CheckedOptions): StartOptions {
     forgetDeadAfterMs,
     broadcastRetentionMs,
     joinTimeoutMs,
+    storagePath: options.storage?.path,
   }
   return {
     ...(Object.fromEntries(

@@ -23,6 +23,8 @@ export const Kind = {
   answer: 26,
   queryEnded: 27,
   confirmed: 28,
+  storage: 29,
+  flushed: 30,
 } as const
 
 /** The name of an event about a member. */
@@ -92,6 +94,8 @@ export type NativeEvent =
   | { type: 'answer'; query: number; answer: RawAnswer }
   | { type: 'queryEnded'; query: number; silent: string[] }
   | { type: 'confirmed'; waiter: number; count: number; of: number }
+  | { type: 'storage'; failure: string }
+  | { type: 'flushed'; number: number; code: string; message: string }
 
 const LIVENESS: readonly Liveness[] = ['alive', 'alive', 'suspect', 'dead', 'left']
 const CHANGES: readonly RawChange['type'][] = ['set', 'delete', 'expire']
@@ -244,6 +248,10 @@ function event(kind: number, reader: Reader): NativeEvent | undefined {
       return { type: 'queryEnded', query: reader.number(), silent: reader.names() }
     case Kind.confirmed:
       return { type: 'confirmed', waiter: reader.number(), count: reader.number(), of: reader.number() }
+    case Kind.storage:
+      return { type: 'storage', failure: reader.text() }
+    case Kind.flushed:
+      return { type: 'flushed', number: reader.number(), code: reader.text(), message: reader.text() }
     default:
       return undefined
   }

@@ -1,10 +1,11 @@
 import { decode, encode } from './codec.js'
 import { fromNative, HearsayError } from './errors.js'
 import { Stream } from './events.js'
+import { Flushes } from './flush.js'
 import type { NativeCluster } from './native.js'
 import { checkSpread, nearest, show } from './options.js'
-import { type RawChange, readEntries, readKeys } from './packed.js'
-import type { SpreadOptions } from './talk.js'
+import { type NativeEvent, type RawChange, readEntries, readKeys } from './packed.js'
+import type { SpreadOptions, WaitOptions } from './talk.js'
 import type { AnySchema, Codec, KeyOf, SchemaShape, StateChange, ValueOf, Written } from './types.js'
 
 /** Changes a watcher may be behind before older values of a key give way to the newest. */
@@ -53,6 +54,7 @@ type Watcher = Stream<RawChange, StateChange>
 export class State<S extends SchemaShape = AnySchema> {
   readonly #host: StateHost
   readonly #watchers = new Map<Watcher, string>()
+  readonly #flushes = new Flushes()
 
   /** @internal Made by `Cluster.start`. */
   constructor(host: StateHost) {
@@ -173,6 +175,20 @@ export class State<S extends SchemaShape = AnySchema> {
     await this.#host.spread(key, version, members, timeoutMs, signal)
   }
 
+  /**
+   * With `storage`: resolves when every write made before, own and heard, is on disk and would survive a loss of power. Rejects with
+   * `ERR_HEARSAY_STORAGE` if the disk fails or the cluster was started without storage, `ERR_HEARSAY_TIMEOUT` after `timeoutMs`
+   * (5,000), `ERR_HEARSAY_STOPPED`, or an `AbortError`.
+   */
+  async flush(options?: WaitOptions): Promise<void> {
+    await this.#flushes.wait(this.#host.native(), options)
+  }
+
+  /** @internal A flush has ended. */
+  flushed(event: Extract<NativeEvent, { type: 'flushed' }>): void {
+    this.#flushes.ended(event)
+  }
+
   /** @internal Hands a change to who watches its key. */
   deliver(change: RawChange): void {
     for (const [watcher, prefix] of this.#watchers) {
@@ -180,9 +196,10 @@ export class State<S extends SchemaShape = AnySchema> {
     }
   }
 
-  /** @internal Ends all watchers. */
+  /** @internal Ends all watchers and flushes. */
   end(): void {
     for (const watcher of [...this.#watchers.keys()]) watcher.end()
+    this.#flushes.end()
   }
 
   #call<T>(ask: (native: NativeCluster) => T): T {

@@ -91,21 +91,36 @@ export interface ClusterOptions {
   /** The failure detector. */
   failureDetector?:
     | {
-        /** Default `normal`. */
+        /**
+         * Default `normal`: phi(t) = -log10(1 - F((t - mean) / max(stdDev, minStdDevMs))), F the normal distribution (Hayashibara
+         * et al. 2004, V-B). `exponential`: t / (mean ln 10). `pekko`: normal with that project's logistic approximation of F.
+         */
         model?: PhiModel | undefined
-        /** Phi at which silence starts a probe, > 0; default 8. */
+        /**
+         * Phi at which silence starts a probe, > 0; default 8. As a time, normal model: mean + z max(stdDev, minStdDevMs), z =
+         * 5.612 for 8, so 2.56 s by default.
+         */
         threshold?: number | undefined
-        /** Samples per window, 2..10000; default 64. */
+        /** Intervals whose mean and population deviation the model takes, 2..10000; default 64. */
         windowSize?: number | undefined
-        /** Beat period, 50..600000; default 2000. */
+        /**
+         * Beat period h, 50..600000; default 2000. Of w watchers the first accuses about limit - h w / (w + 1) + probe time after
+         * a crash.
+         */
         heartbeatIntervalMs?: number | undefined
-        /** Members each one chooses to watch, 1..16; default 2. */
+        /** Members each one chooses to watch, 1..16; default 2. Both ends watch, so each has about twice as many watchers. */
         partners?: number | undefined
         /** Floor of the deviation, 0..600000; default 100. */
         minStdDevMs?: number | undefined
-        /** Rounds of direct and relayed pings before an accusation, 1..20; default 5. */
+        /**
+         * Rounds of direct and relayed pings before an accusation, 1..20; default 5. Probe time = rounds x clamp(2 srtt + 4 rttvar,
+         * 100, 250 ms), the smoothed round trip and its variation as in RFC 6298.
+         */
         probeRounds?: number | undefined
-        /** Time a suspect has to refute, 100..3600000; default 4000 (local 2000, wan 8000). */
+        /**
+         * Time a suspect has to refute, 100..3600000; default 4000 (local 2000, wan 8000), twice that while only one member
+         * accuses it. All know of a crash about 1.5 s + patienceMs after it.
+         */
         patienceMs?: number | undefined
         /** Up to this many living members every pair watches each other, 0..64; default 8. */
         observeAllUpTo?: number | undefined
@@ -131,6 +146,15 @@ export interface ClusterOptions {
   codec?: Codec | undefined
   /** Silent by default. */
   logger?: Logger | undefined
+  /**
+   * A store on disk: generation and replica survive a restart, members met are found again without seeds. Without: memory only.
+   */
+  storage?:
+    | {
+        /** A folder of this member's own, made if it is not there; one running member at a time may use it. */
+        path: string
+      }
+    | undefined
   /** Time dead and left members are remembered, >= 1000; default 86400000. */
   forgetDeadAfterMs?: number | undefined
   /** Lifetime of broadcasts, 1000..3600000; default 60000. */
@@ -278,6 +302,8 @@ export interface Metrics {
   talk: Record<string, number>
   /** Keys, bytes, tombstones. */
   store: { keys: number; bytes: number; tombstones: number }
+  /** Batches saved to disk, and times the disk refused one; each is tried again. */
+  storage: { batches: number; failures: number }
   /** Own wall clock minus the median of the partners', ms. */
   clock: { offMs: number }
   /** Sockets, as the operating system and the fault injection saw them. */

@@ -114,6 +114,10 @@ impl Listener for ToRing {
         self.0.wake(self.0.ring.failed(&reason));
     }
 
+    fn storage(&self, failure: Option<String>) {
+        self.0.wake(self.0.ring.storage(failure.as_deref()));
+    }
+
     fn stopped(&self) {
         self.0.wake(self.0.ring.stopped());
     }
@@ -268,6 +272,18 @@ impl NativeCluster {
 
     fn entry(&self, key: &str) -> Result<Option<Arc<Entry>>, JsError> {
         self.shared.handle()?.get(key.as_bytes()).map_err(refused)
+    }
+
+    /// Waits until every write so far is on disk; the event `Flushed` with this number follows.
+    #[napi]
+    pub fn flush(&self, number: f64, timeout_ms: f64) -> Result<(), JsError> {
+        let (handle, shared) = (self.shared.handle()?, Arc::clone(&self.shared));
+        hearsay_runtime::spawn(async move {
+            let flushed = handle.flush(millis(timeout_ms)).await;
+            shared.wake(shared.ring.flushed(number, &flushed));
+        })
+        .map_err(refused)?;
+        Ok(())
     }
 
     /// A value as a string; throws `ERR_HEARSAY_CODEC` if it is not UTF-8.

@@ -80,6 +80,8 @@ pub struct StartOptions {
     pub broadcast_retention_ms: Option<f64>,
     /// `joinTimeoutMs`.
     pub join_timeout_ms: Option<f64>,
+    /// `storage.path`, whole.
+    pub storage_path: Option<String>,
     /// `limits.membersMax`.
     pub members_max: Option<f64>,
     /// `limits.keyBytesMax`.
@@ -230,6 +232,7 @@ impl StartOptions {
             tags: tags(self.tags),
             keys,
             seeds: self.seeds,
+            storage: self.storage_path.map(std::path::PathBuf::from),
         })
     }
 }
@@ -413,7 +416,10 @@ pub fn metrics(metrics: &Metrics) -> String {
     metrics.host.each(|name, value| match name.strip_prefix("dropped_") {
         Some(cause) => groups.put("dropped", cause, value as f64),
         None if name == "kernel_drops" => groups.put("dropped", "kernel", value as f64),
-        None => groups.put("socket", name, value as f64),
+        None => match name.strip_prefix("storage_") {
+            Some(name) => groups.put("storage", name, value as f64),
+            None => groups.put("socket", name, value as f64),
+        },
     });
     metrics.protocol.detector.each(|name, value| groups.put("detector", name, value as f64));
     metrics.protocol.rumors.each(|name, value| groups.put("rumors", name, value as f64));

@@ -76,6 +76,10 @@ pub enum Kind {
     QueryEnded = 27,
     /// Number, how many, of how many.
     Confirmed = 28,
+    /// Why the store on disk fails; empty: it works again.
+    Storage = 29,
+    /// Number, and code and message of what went wrong, or empty.
+    Flushed = 30,
 }
 
 /// An answer that the ring had no room for, instead of its status.
@@ -101,6 +105,8 @@ impl Kind {
                 | Kind::MailEnded
                 | Kind::QueryEnded
                 | Kind::Confirmed
+                | Kind::Storage
+                | Kind::Flushed
         )
     }
 }
@@ -237,6 +243,25 @@ impl Ring {
     /// Queues a failure of the state machine.
     pub fn failed(&self, reason: &str) -> Wake {
         self.pack(Kind::Failed, |w| w.text(reason))
+    }
+
+    /// Queues that the store on disk fails, or works again.
+    pub fn storage(&self, failure: Option<&str>) -> Wake {
+        self.pack(Kind::Storage, |w| w.text(failure.unwrap_or_default()))
+    }
+
+    /// Queues the end of a flush: what it became, or that its time is over.
+    pub fn flushed(&self, number: f64, result: &Result<bool, Error>) -> Wake {
+        self.pack(Kind::Flushed, |w| {
+            w.number(number);
+            let (code, message) = match result {
+                Ok(true) => ("", String::new()),
+                Ok(false) => ("ERR_HEARSAY_TIMEOUT", "not everything is on disk in time".to_owned()),
+                Err(error) => (error.code(), error.to_string()),
+            };
+            w.text(code);
+            w.text(&message);
+        })
     }
 
     /// Queues the end.

@@ -23,6 +23,8 @@ use crate::mutate::mutate;
 
 /// Most outputs that one input may cause before `Wait`.
 const OUTPUTS_MAX: usize = 20_000;
+/// Most rows of one batch: entries, the own row, members.
+const BATCH_MAX: usize = 4_096 + 1 + 1_024;
 /// Most steps of one script.
 const STEPS_MAX: usize = 400;
 /// Most packets under way between two members; the network drops what exceeds it.
@@ -69,6 +71,8 @@ struct Host {
     datagrams: u64,
     frames: u64,
     deaths: u64,
+    /// The batch under way to the disk of a member that has one.
+    batch: Option<u64>,
 }
 
 /// What a drain brought out.
@@ -93,8 +97,12 @@ impl Host {
         let mut bytes = [seed; 32];
         bytes[0] = n;
         match Gossip::new(config.clone(), identity, bytes, now) {
-            Ok(gossip) => {
-                Host { gossip, config, deadline: Mono::FAR, odd: 1, datagrams: 0, frames: 0, deaths: 0 }
+            Ok(mut gossip) => {
+                if n.is_multiple_of(2) {
+                    gossip.keep(now);
+                }
+                let deadline = Mono::FAR;
+                Host { gossip, config, deadline, odd: 1, datagrams: 0, frames: 0, deaths: 0, batch: None }
             }
             Err(error) => panic!("the identity is valid, yet: {error}"),
         }
@@ -153,6 +161,11 @@ impl Host {
                     outs.push(Out::Frame(stream, buf.clone()));
                 }
                 Output::Close { stream } => outs.push(Out::Close(stream)),
+                Output::Persist(batch) => {
+                    assert!(self.batch.is_none(), "two batches under way");
+                    assert!(batch.writes.len() <= BATCH_MAX, "a batch of {} rows", batch.writes.len());
+                    self.batch = Some(batch.seq);
+                }
                 Output::Wait(at) => {
                     self.deadline = at;
                     return outs;
@@ -187,6 +200,9 @@ impl Host {
     }
 
     fn timeout(&mut self, now: Now) -> Vec<Out> {
+        if let Some(seq) = self.batch.take() {
+            self.gossip.handle_persisted(now, seq);
+        }
         self.gossip.handle_timeout(now);
         let outs = self.drain(now);
         assert!(self.deadline > now.mono, "the deadline {:?} is after {:?}", self.deadline, now.mono);
@@ -263,6 +279,10 @@ impl Host {
                 let timeout = ms(script.word() % 5_000);
                 drop(self.gossip.spread(now, &key, None, usize::from(script.byte() % 4), timeout));
                 self.gossip.cancel_confirm(u64::from(script.byte()));
+            }
+            17 => {
+                let asked = self.gossip.flush(now);
+                assert!(self.gossip.persisted() <= asked, "nothing is saved before it was written");
             }
             _ => {
                 let ttl_ms = (script.byte() < 128).then(|| u64::from(script.word() % 5_000));

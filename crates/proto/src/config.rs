@@ -63,37 +63,81 @@ pub struct Gossip {
     pub interest: Interest,
 }
 
+/// A rule of the detector that a simulator may switch off, to show what it buys (`combined-protocol.md`, 5.5).
+#[doc(hidden)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DetectorRule {
+    /// `D1`: all partners are chosen anew when the living have doubled.
+    NewChoice,
+    /// `D2`: the first beat must be acknowledged.
+    FirstBeat,
+    /// `D6`: who gets no receipt does not accuse.
+    Receipts,
+    /// `D8`: members without a record check a suspicion.
+    Checkers,
+    /// `D9`: one accuser's claim is spread again.
+    Reminder,
+    /// `D10`: who hears no answer may be deaf and buries nobody.
+    MayBeDeaf,
+    /// `D10`, whole.
+    LastQuestions,
+    /// `D11`: contacts after a death.
+    Sweep,
+    /// `D11`: the dead claim is a rumor.
+    DeathRumor,
+    /// `D15`: the flag in beats.
+    DeafFlag,
+}
+
 /// Failure detector options (rules `D1`-`D15`).
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Detector {
-    /// Model of silence; default normal.
+    /// Model of silence; default normal: phi(t) = -log10(1 - F((t - mu) / max(sigma, `min_std_dev`))), F the normal
+    /// distribution (Hayashibara et al. 2004, section V-B). Exponential: t / (mu ln 10). Pekko: normal with its logistic F.
     pub model: Model,
-    /// Phi at which silence starts a probe; default 8.
+    /// Phi at which silence starts a probe; default 8. The silence limit is the t with phi(t) = threshold: for the normal model
+    /// mu + z max(sigma, `min_std_dev`) with z = 5.612 for 8, so 2.56 s on edges that keep h; for the exponential
+    /// mu ln 10 x threshold.
     pub threshold: f64,
-    /// Samples per window; default 64.
+    /// Samples per window, whose mean mu and population deviation sigma the models take; default 64. Two samples h (1 +- .1) are
+    /// given beforehand.
     pub window_size: usize,
-    /// Beat period h; default 2 s.
+    /// Beat period h; default 2 s. A member sends one BEAT each h / edges. Of w watchers the first accuses about
+    /// silence limit - h w / (w + 1) + P after a crash.
     pub beat_period: Duration,
-    /// Chosen partners k; default 2.
+    /// Chosen partners k; default 2. Both ends of an edge watch, so a member is watched by k + Poisson(k) others.
     pub partners: usize,
     /// Floor of the standard deviation; default 100 ms, which is .05 h.
     pub min_std_dev: Duration,
-    /// Rounds of a probe; default 5.
+    /// Rounds of a probe; default 5. The probe time is P = rounds x r, r = clamp(2 srtt + 4 rttvar, 100 ms, `probe_round_max`)
+    /// with the smoothed round trip and its variation of RFC 6298, section 2.
     pub probe_rounds: u32,
-    /// Relays per round; default 3.
+    /// Relays per round; default 3. A living member is accused when all `probe_rounds` direct questions and all
+    /// (`probe_rounds` - 1) x relays relayed ones are lost.
     pub relays: usize,
     /// Largest length of a probe round; default 250 ms.
     pub probe_round_max: Duration,
-    /// Time a suspect has to refute when `accusers` accuse it; default 4 s (local 2 s, wan 8 s).
+    /// Time a suspect has to refute; default 4 s (local 2 s, wan 8 s). From a member's first news of the suspicion: patience
+    /// with `accusers` accusers or a dead claim, else 2 x patience. A lone accuser's claim is spread
+    /// once more after 1 x patience. The last member knows of a crash at about first suspicion + patience.
     pub patience: Duration,
-    /// Accusers that make patience short; default 2.
+    /// Accusers that make patience short; default 2, and 1 while only two live.
     pub accusers: usize,
-    /// Up to this many living members every pair is an edge; default 8.
+    /// Up to this many living members every pair is an edge; default 8. Idle traffic then grows with N - 1 instead of k.
     pub observe_all_up_to: usize,
-    /// Contact period; default 5 s.
+    /// Contact period; default 5 s +- 10 %. With probability min(1/2, dead / (dead + living)) the contact goes to a dead member.
     pub contact_period: Duration,
     /// Time after which a member without any answer counts as alone; default 60 s.
     pub alone_after: Duration,
+    /// Switched off by a simulator; none in a real member.
+    #[doc(hidden)]
+    pub without: Option<DetectorRule>,
+}
+
+impl Detector {
+    pub(crate) fn lacks(&self, rule: DetectorRule) -> bool {
+        self.without == Some(rule)
+    }
 }
 
 /// Anti-entropy options (rules `S1`-`S7`).
@@ -195,6 +239,7 @@ impl Config {
                 observe_all_up_to: 8,
                 contact_period: Duration::from_secs(5),
                 alone_after: Duration::from_secs(60),
+                without: None,
             },
             anti_entropy: AntiEntropy {
                 settle_secs: 3,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::entry::{Entry, Version};
+use crate::image::Batch;
 use crate::member::Member;
 use crate::time::Mono;
 use crate::wire::AnswerStatus;
@@ -38,6 +39,9 @@ pub enum Output {
         /// Which.
         stream: StreamId,
     },
+    /// Save these rows, all or none, and answer with `handle_persisted` once they would survive a loss of power. At most one
+    /// batch is under way; what changes meanwhile is gathered, each key once.
+    Persist(Batch),
     /// Tell the user.
     Event(Event),
     /// Nothing to do until this time.

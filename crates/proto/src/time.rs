@@ -130,6 +130,11 @@ impl HybridClock {
         self.last = self.last.max(seen);
         Ok(())
     }
+
+    /// Takes a stamp into account that this clock issued or observed in an earlier run, whatever the wall clock says now.
+    pub fn adopt(&mut self, earlier: Stamp) {
+        self.last = self.last.max(earlier);
+    }
 }
 
 #[cfg(test)]

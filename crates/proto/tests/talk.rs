@@ -154,6 +154,7 @@ impl Net {
                         self.push(n, Packet::Writable(stream));
                     }
                 }
+                Output::Persist(_) => panic!("nothing is to be saved"),
                 Output::Close { stream } => {
                     if let Some((target, other)) = self.ends.remove(&(n, stream)) {
                         self.push(target, Packet::Closed(other));

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hearsay_proto::gossip::Gossip;
+use hearsay_proto::image::Batch;
 use hearsay_proto::output::{Event, Output, StreamId};
 use hearsay_proto::time::{Mono, Now};
 use tokio::net::TcpListener;
@@ -22,6 +23,7 @@ use crate::faults::{Fate, Way};
 use crate::handle::{Listener, Phase, Shared, lock, panic_text};
 use crate::metrics::Count;
 use crate::socket::{DATAGRAM_MAX, Udp};
+use crate::storage::Writer;
 use crate::stream::{EVENTS_MAX, FRAMES_MAX, StreamEvent, Streams};
 
 /// Datagrams taken before the timers get a turn.
@@ -59,6 +61,7 @@ enum Job {
     Close {
         stream: StreamId,
     },
+    Persist(Batch),
     Event(Event),
 }
 
@@ -89,6 +92,8 @@ pub(crate) struct Driver {
     udp: Udp,
     streams: HashMap<StreamId, mpsc::Sender<Vec<u8>>>,
     host: Streams,
+    /// The store on disk, if there is one.
+    writer: Option<Writer>,
     stream_events: mpsc::Receiver<StreamEvent>,
     /// Opened streams and chores.
     tasks: JoinSet<()>,
@@ -136,6 +141,7 @@ impl Driver {
         tcp: TcpListener,
         frame_bytes_max: usize,
         chores: Chores,
+        writer: Option<Writer>,
     ) -> Driver {
         let (events, stream_events) = mpsc::channel(EVENTS_MAX);
         let host = Streams { shared: Arc::clone(&shared), events, frame_bytes_max };
@@ -149,6 +155,7 @@ impl Driver {
             udp,
             streams: HashMap::new(),
             host,
+            writer,
             stream_events,
             tasks,
             accepting,
@@ -255,6 +262,11 @@ impl Driver {
                 Job::Send { stream, plain } => self.send_frame(stream, plain),
                 // The stream closes once it has sent what it has; nothing of it is heard any more.
                 Job::Close { stream } => drop(self.streams.remove(&stream)),
+                Job::Persist(batch) => {
+                    if let Some(writer) = &self.writer {
+                        writer.write(batch);
+                    }
+                }
                 Job::Event(event) => self.tell(event),
             }
         }
@@ -462,11 +474,14 @@ impl Driver {
 
     /// Ends all tasks and closes the sockets: the port is free when this is done.
     async fn end(self) {
-        let Driver { mut tasks, accepting, stop_accepting, stream_events, streams, udp, .. } = self;
+        let Driver { mut tasks, accepting, stop_accepting, stream_events, streams, udp, writer, .. } = self;
         drop((streams, stream_events, udp));
         stop_accepting.send_replace(true);
         tasks.shutdown().await;
         let _ = accepting.await;
+        if let Some(writer) = writer {
+            writer.close().await;
+        }
     }
 }
 
@@ -492,6 +507,7 @@ fn gather(
                 jobs.push(Job::Send { stream, plain: std::mem::take(output) });
             }
             Output::Close { stream } => jobs.push(Job::Close { stream }),
+            Output::Persist(batch) => jobs.push(Job::Persist(batch)),
             Output::Event(event) => jobs.push(Job::Event(event)),
             Output::Wait(until) => return Some(until),
         }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use hearsay_proto::CallError;
 
@@ -37,6 +38,17 @@ pub enum Error {
     Stopped,
     /// The state machine failed and was stopped; the process lives on.
     Failed(String),
+    /// The store on disk cannot be used, or does not work any more.
+    Storage {
+        /// The file, or the folder if that is at fault.
+        path: PathBuf,
+        /// What is wrong with it, as the end of a sentence.
+        cause: String,
+    },
+    /// The store on disk fails while the member runs: its whole message.
+    StorageFails(String),
+    /// A store on disk was asked for something, and there is none.
+    NoStorage,
     /// The system refused a thread or entropy.
     System(io::Error),
     /// The protocol refused the arguments.
@@ -54,6 +66,7 @@ impl Error {
             Error::NameConflict => "ERR_HEARSAY_NAME_CONFLICT",
             Error::Stopped => "ERR_HEARSAY_STOPPED",
             Error::Failed(_) => "ERR_HEARSAY_INTERNAL",
+            Error::Storage { .. } | Error::StorageFails(_) | Error::NoStorage => "ERR_HEARSAY_STORAGE",
             Error::System(_) => "ERR_HEARSAY_SYSTEM",
             Error::Call(call) => match call {
                 CallError::Key { .. } | CallError::ReservedKey | CallError::UnknownKey => "ERR_HEARSAY_KEY",
@@ -78,6 +91,7 @@ impl Error {
             Error::Option { path, .. } => Some(path),
             Error::Bind { .. } => Some("bind"),
             Error::Keys(_) => Some("keys"),
+            Error::Storage { .. } | Error::StorageFails(_) | Error::NoStorage => Some("storage.path"),
             Error::Call(CallError::Config(config)) => Some(config.path),
             Error::Call(CallError::Tags { .. }) => Some("tags"),
             Error::Call(CallError::Name) => Some("name"),
@@ -96,6 +110,9 @@ impl fmt::Display for Error {
             Error::NameConflict => f.write_str("another member lives under this name"),
             Error::Stopped => f.write_str("the cluster is stopped"),
             Error::Failed(why) => write!(f, "internal error, the cluster was stopped: {why}"),
+            Error::Storage { path, cause } => write!(f, "storage: {} {cause}", path.display()),
+            Error::StorageFails(text) => f.write_str(text),
+            Error::NoStorage => f.write_str("storage: the cluster was started without it"),
             Error::System(source) => write!(f, "the system refused: {source}"),
             Error::Call(call) => call.fmt(f),
         }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -19,6 +20,7 @@ use crate::faults::Faults;
 use crate::metrics::{Counters, Metrics};
 use crate::process::Process;
 use crate::seal::Sealer;
+use crate::storage::Saved;
 
 /// Entries returned by one [`Handle::scan`] at most: the lock is held for one such chunk.
 pub const SCAN_CHUNK_MAX: usize = 1_024;
@@ -42,6 +44,8 @@ pub struct Options {
     pub keys: Vec<[u8; 32]>,
     /// `host:port` of members to join by; names are resolved to all their addresses.
     pub seeds: Vec<String>,
+    /// Folder of the member's own in which generation and replica survive a restart; made if it is not there.
+    pub storage: Option<PathBuf>,
 }
 
 impl Options {
@@ -56,6 +60,7 @@ impl Options {
             tags: Tags::new(),
             keys: Vec::new(),
             seeds: Vec::new(),
+            storage: None,
         }
     }
 }
@@ -69,6 +74,7 @@ impl std::fmt::Debug for Options {
             .field("advertise", &self.advertise)
             .field("keys", &self.keys.len())
             .field("seeds", &self.seeds)
+            .field("storage", &self.storage)
             .finish_non_exhaustive()
     }
 }
@@ -82,6 +88,12 @@ pub trait Listener: Send + Sync + 'static {
     /// The state machine or this listener panicked: the cluster stops, the process lives. At most once.
     fn failed(&self, reason: String) {
         let _ = reason;
+    }
+
+    /// The store on disk began to fail, for this reason, or works again. The member goes on in memory meanwhile. Called on the
+    /// thread `hearsay-disk`.
+    fn storage(&self, failure: Option<String>) {
+        let _ = failure;
     }
 
     /// Sockets are closed; the last call.
@@ -114,6 +126,9 @@ pub(crate) struct Shared {
     pub(crate) local: SocketAddr,
     pub(crate) process: Mutex<Option<Arc<Process>>>,
     pub(crate) kernel_drops: crate::socket::KernelDrops,
+    /// How far writes are on the disk.
+    pub(crate) saved: watch::Sender<Saved>,
+    has_storage: bool,
 }
 
 /// The parts of [`Shared`] that differ from cluster to cluster.
@@ -125,6 +140,7 @@ pub(crate) struct Parts {
     pub(crate) local: SocketAddr,
     pub(crate) process: Arc<Process>,
     pub(crate) kernel_drops: crate::socket::KernelDrops,
+    pub(crate) has_storage: bool,
 }
 
 /// Both clocks, the monotonic one since `origin`.
@@ -157,6 +173,8 @@ impl Shared {
             local: parts.local,
             process: Mutex::new(Some(parts.process)),
             kernel_drops: parts.kernel_drops,
+            saved: watch::Sender::new(Saved::default()),
+            has_storage: parts.has_storage,
         }
     }
 
@@ -178,6 +196,12 @@ impl Shared {
                 Err(self.stopped_error())
             }
         }
+    }
+
+    /// As [`Shared::with`], but also while the member ends; none if it panics.
+    pub(crate) fn at_end<R>(&self, f: impl FnOnce(&mut Gossip, Now) -> R) -> Option<R> {
+        let ran = catch_unwind(AssertUnwindSafe(|| f(&mut lock(&self.gossip), now_since(self.origin))));
+        ran.map_err(|payload| self.fail(panic_text(payload.as_ref()))).ok()
     }
 
     /// Instant at which the state machine's clock shows `mono`; none if never.
@@ -435,6 +459,37 @@ impl Handle {
             }
         }
         self.stop().await;
+    }
+
+    /// Waits until every write so far would survive a loss of power, at most `timeout`; false if the time is over.
+    ///
+    /// # Errors
+    /// [`Error::NoStorage`]; [`Error::Storage`] if the disk fails, now or since before; [`Error::Stopped`] if the member ends
+    /// first.
+    pub async fn flush(&self, timeout: Duration) -> Result<bool, Error> {
+        if !self.shared.has_storage {
+            return Err(Error::NoStorage);
+        }
+        let asked = self.update(|gossip, now| gossip.flush(now))?;
+        let process = lock(&self.shared.process).clone().ok_or(Error::Stopped)?;
+        let shared = Arc::clone(&self.shared);
+        let wait = async move {
+            let (mut saved, mut phase) = (shared.saved.subscribe(), shared.phase.subscribe());
+            let done = saved.wait_for(|saved| saved.through >= asked || saved.failure.is_some());
+            let ended = phase.wait_for(|phase| *phase >= Phase::Stopped);
+            tokio::select! {
+                biased;
+                done = done => match done {
+                    Ok(saved) if saved.through >= asked => Ok(true),
+                    Ok(saved) => Err(Error::StorageFails(saved.failure.as_deref().unwrap_or_default().to_owned())),
+                    Err(_) => Err(Error::Stopped),
+                },
+                _ = ended => Err(shared.stopped_error()),
+                () = tokio::time::sleep(timeout) => Ok(false),
+            }
+        };
+        let task = process.spawn(wait).ok_or(Error::Stopped)?;
+        task.await.map_err(|error| Error::Failed(error.to_string()))?
     }
 
     /// Stops at once; others see a crash. Resolves when the sockets are closed and the port is free. Idempotent.

@@ -15,6 +15,7 @@ mod resolve;
 mod seal;
 mod socket;
 mod start;
+mod storage;
 mod stream;
 mod talk;
 

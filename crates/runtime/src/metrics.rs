@@ -72,6 +72,10 @@ counters! {
     streams_failed,
     /// Own frames dropped because their stream was gone or busy.
     frames_dropped,
+    /// Batches saved to the store on disk.
+    storage_batches,
+    /// Times the disk refused a batch; it is tried again.
+    storage_failures,
     /// Receive buffer of the UDP socket in bytes, as the system reports it.
     receive_buffer_bytes,
     /// Send buffer of the UDP socket in bytes, as the system reports it.

@@ -15,6 +15,7 @@ use crate::process::Process;
 use crate::resolve::{Target, resolve_seeds};
 use crate::seal::Sealer;
 use crate::socket::{KernelDrops, Sockets, Udp, bind, listener as tcp_listener};
+use crate::storage::{Store, Writer};
 
 /// A name to bind or advertise gets this long.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,8 +30,26 @@ pub(crate) const SEEDS_MAX: usize = 1_024;
 /// [`Error::Bind`], [`Error::Option`], [`Error::Keys`], [`Error::Resolve`] (bind and advertise only; seeds that fail are
 /// events), [`Error::Call`], [`Error::System`].
 pub async fn start(options: Options, listener: Arc<dyn Listener>) -> Result<Handle, Error> {
+    start_with(options, listener, None).await
+}
+
+/// As [`start`], on a store that is open already.
+#[cfg(test)]
+pub(crate) async fn start_on(
+    options: Options,
+    listener: Arc<dyn Listener>,
+    store: Option<Store>,
+) -> Result<Handle, Error> {
+    start_with(options, listener, store).await
+}
+
+async fn start_with(
+    options: Options,
+    listener: Arc<dyn Listener>,
+    store: Option<Store>,
+) -> Result<Handle, Error> {
     let process = Process::acquire()?;
-    let begun = process.spawn(begin(Arc::clone(&process), options, listener)).ok_or(Error::Stopped)?;
+    let begun = process.spawn(begin(Arc::clone(&process), options, listener, store)).ok_or(Error::Stopped)?;
     begun.await.map_err(|error| Error::Failed(error.to_string()))?
 }
 
@@ -38,8 +57,10 @@ async fn begin(
     process: Arc<Process>,
     options: Options,
     listener: Arc<dyn Listener>,
+    opened: Option<Store>,
 ) -> Result<Handle, Error> {
-    let Options { mut config, name, generation_stored, bind: at, advertise, tags, keys, seeds } = options;
+    let Options { mut config, name, mut generation_stored, bind: at, advertise, tags, keys, seeds, storage } =
+        options;
     let sealer = Sealer::new(&config.label, &keys, wall_nanos(), config.limits.members_max)?;
     config.seal_bytes = sealer.overhead();
     config.check().map_err(hearsay_proto::CallError::Config)?;
@@ -73,21 +94,68 @@ async fn begin(
     getrandom::fill(&mut seed).map_err(|error| Error::System(std::io::Error::other(error)))?;
     let origin = Instant::now();
     let frame_bytes_max = config.frame_bytes_max();
-    let gossip =
+    let store = match storage {
+        None => opened,
+        Some(folder) => {
+            let label = config.label.clone();
+            let opened = blocking(move || {
+                let store = Store::open(&folder, &label)?;
+                let own = store.own()?;
+                Ok((store, own))
+            });
+            let (store, own) = opened.await?;
+            generation_stored = generation_stored.max(own.map(|own| own.generation));
+            Some(store)
+        }
+    };
+    let mut gossip =
         Gossip::new(config, Identity { name, generation_stored, address, tags }, seed, now_since(origin))?;
+    let store = match store {
+        None => None,
+        Some(store) => {
+            let (restored, store) = blocking(move || restore(gossip, store, origin)).await?;
+            gossip = restored;
+            Some(store)
+        }
+    };
     let Sockets { udp, tcp, receive_buffer_bytes, send_buffer_bytes, .. } = sockets;
     let kernel_drops = KernelDrops::of(&udp);
-    let parts = Parts { gossip, origin, seeds, sealer, local, process: Arc::clone(&process), kernel_drops };
+    let has_storage = store.is_some();
+    let process_of = Arc::clone(&process);
+    let parts =
+        Parts { gossip, origin, seeds, sealer, local, process: process_of, kernel_drops, has_storage };
     let shared = Arc::new(Shared::new(parts));
     shared.counters.receive_buffer_bytes.add(receive_buffer_bytes);
     shared.counters.send_buffer_bytes.add(send_buffer_bytes);
 
     let udp = Udp::new(udp).map_err(Error::System)?;
     let tcp = tcp_listener(tcp).map_err(Error::System)?;
-    let driver = Driver::new(Arc::clone(&shared), Arc::clone(&listener), udp, tcp, frame_bytes_max, chores);
+    let writer = match store {
+        None => None,
+        Some(store) => Some(Writer::start(store, Arc::clone(&shared), Arc::clone(&listener))?),
+    };
+    let (shared_of, listener_of) = (Arc::clone(&shared), Arc::clone(&listener));
+    let driver = Driver::new(shared_of, listener_of, udp, tcp, frame_bytes_max, chores, writer);
     let handle = Handle::new(Arc::clone(&shared));
     process.spawn(supervise(shared, listener, driver)).ok_or(Error::Stopped)?;
     Ok(handle)
+}
+
+/// Runs what waits for the disk on a thread where nobody else waits for it.
+async fn blocking<T: Send + 'static>(
+    act: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(act).await.map_err(|error| Error::Failed(error.to_string()))?
+}
+
+/// Takes up what the disk holds, and saves the new run before anybody hears of it.
+fn restore(mut gossip: Gossip, store: Store, origin: Instant) -> Result<(Gossip, Store), Error> {
+    gossip.keep(now_since(origin));
+    store.read(|rows| gossip.restore(now_since(origin), rows))?;
+    let batch = gossip.persist_own(now_since(origin));
+    store.write_first(&batch.writes)?;
+    gossip.handle_persisted(now_since(origin), batch.seq);
+    Ok((gossip, store))
 }
 
 /// Are these seeds well-formed, and not too many?

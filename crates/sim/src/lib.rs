@@ -3,6 +3,7 @@
 //! [`world::World`] is the twin of the runtime's driver: it feeds the same [`hearsay_proto::Gossip`] and drains the same
 //! outputs. Two runs of one seed give byte-identical traces.
 
+pub mod ablation;
 pub mod acceptance;
 pub mod baseline;
 pub mod check;

@@ -8,11 +8,11 @@ use hearsay_sim::papers::{self, Effort};
 use hearsay_sim::scenario::{self, Outcome, Settings};
 use hearsay_sim::svg::Plot;
 use hearsay_sim::swarm::{self, Case};
-use hearsay_sim::{baseline, phi_paper};
+use hearsay_sim::{ablation, baseline, phi_paper};
 use serde::Serialize;
 
 const USAGE: &str = "hearsay-sim <command> [options]
-  join | rumor | crash | partition-heal | replay | broadcast | query    one scenario, for --seeds seeds from --seed on
+  join | rumor | crash | partition-heal | replay | broadcast | query | restart    one scenario, for --seeds seeds from --seed on
   swarm               --seeds seeds from --seed on; a failure is printed with seed, command and its shrunk schedule
                       [--bound S: whole within S seconds after the last fault instead of 120]
   swarm --case FILE   runs a schedule printed by a failure [--watch HOST prints its datagrams]
@@ -22,6 +22,7 @@ const USAGE: &str = "hearsay-sim <command> [options]
   load                bytes and datagrams per member and second at 10 to --members members, idle and at --rate updates/s
   acceptance detector [--small] [--members N] [--only idle|crash|preset|blow|loss|split|stall]   the detector rows of the table
   baseline crash | split                            SWIM + Lifeguard in the same network [--crashes N --hours H --no-tcp]
+  ablation [--small]  each rule of the detector switched off: what it buys
   traffic             payload by kind of message without faults but loss, over --hours member-hours
   phi-paper           the experiment of the phi paper
 options: --members N --seed S --seeds COUNT --loss P --duplicate P --reorder P --wan --json --threads N";
@@ -130,6 +131,7 @@ fn scenarios(a: &Arguments, name: &str) -> Result<bool, String> {
             "partition-heal" => report(&scenario::partition_heal(&settings), a.json),
             "replay" => report(&scenario::replay(&settings), a.json),
             "broadcast" => report(&scenario::broadcast(&settings), a.json),
+            "restart" => report(&scenario::restart(&settings), a.json),
             "query" => report(&scenario::query(&settings), a.json),
             other => return Err(format!("no command {other}\n{USAGE}")),
         };
@@ -257,6 +259,12 @@ fn run(a: &Arguments) -> Result<bool, String> {
         ["load"] => Ok(load(a)),
         ["acceptance", "rumors"] => Ok(rumors_table(a)),
         ["acceptance", "detector"] => Ok(detector_table(a)),
+        ["ablation"] => {
+            let scale = if a.small { ablation::Scale::small(s.seed) } else { ablation::Scale::whole(s.seed) };
+            let rows = ablation::run(&scale, |row| eprintln!("{row:?}"));
+            print(a.json, &rows, || ablation::table(&rows));
+            Ok(true)
+        }
         ["traffic"] => {
             let time = std::time::Duration::from_secs_f64(a.hours * 3_600.0 / s.members as f64);
             let kinds = acceptance::measure::kinds(s.members, Loss::Independent(s.loss), time, s.seed);

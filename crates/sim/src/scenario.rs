@@ -1,5 +1,6 @@
 //! Scenarios with their figures. Each runs from a seed and ends with the list of violated invariants.
 
+mod restart;
 mod talk;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use serde::Serialize;
 use crate::network::{Loss, Network};
 use crate::world::{News, World};
 
+pub use restart::{RestartFigures, restart};
 pub use talk::{BroadcastFigures, QueryFigures, broadcast, query};
 
 /// Settings shared by all scenarios.

@@ -104,6 +104,21 @@ fn queries_are_answered_by_each_that_they_ask() {
 }
 
 #[test]
+fn restarts_bring_the_state_back() {
+    for members in [3, 20] {
+        let outcome = scenario::restart(&Settings::lan(members, 1));
+        well(&outcome);
+        let f = &outcome.figures;
+        assert_eq!(f.keys_lost, 0, "{f:?}");
+        assert!(f.full_views_ms.is_some_and(|ms| ms <= 4_000.0), "{f:?}");
+        // 3,000 entries of 104 B and more are a full copy; what 30 changes and the coming back of a member cost is not.
+        assert!(f.copy_bytes >= 312_000, "{f:?}");
+        assert!(f.return_bytes * 10 <= f.copy_bytes, "{f:?}");
+        assert!(f.bytes_per_member <= 20_000.0, "{f:?}");
+    }
+}
+
+#[test]
 fn splits_heal() {
     for (members, buried, views, roots) in [(5, 12.0, 6.0, 8.0), (50, 13.0, 4.0, 6.0), (200, 14.0, 4.0, 6.0)]
     {

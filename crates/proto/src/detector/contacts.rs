@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::{Action, Detector};
+use crate::config::DetectorRule;
 use crate::member::MemberId;
 use crate::rng::Rng;
 use crate::roster::Roster;
@@ -174,7 +175,8 @@ impl Detector {
 
     /// Contacts after a death: up to four pending within 500 ms (`D11`).
     pub(super) fn sweep(&mut self, now: Mono, rng: &mut Rng) {
-        for _ in self.contacts.sweeps()..SWEEP {
+        let sweep = if self.config.lacks(DetectorRule::Sweep) { 0 } else { SWEEP };
+        for _ in self.contacts.sweeps()..sweep {
             self.contacts.schedule(now + rng.up_to(SWEEP_WITHIN), None);
         }
     }
@@ -187,7 +189,7 @@ impl Detector {
     /// Nothing received for twice (h + P) (`D15`).
     pub(super) fn is_deaf(&self, now: Mono) -> bool {
         let p = self.round_of(None) * self.config.probe_rounds;
-        now - self.heard_at > (self.config.beat_period + p) * 2
+        now - self.heard_at > (self.config.beat_period + p) * 2 && !self.config.lacks(DetectorRule::DeafFlag)
     }
 
     pub(super) fn start_contacts(&mut self, now: Mono, rng: &mut Rng) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::contacts::REQUEST_BIT;
 use super::rtt::Rtt;
 use super::{Action, Detector, OBSERVED_MAX, TooMany};
-use crate::config;
+use crate::config::{self, DetectorRule};
 use crate::member::MemberId;
 use crate::phi::ArrivalWindow;
 use crate::rng::Rng;
@@ -324,8 +324,9 @@ impl Detector {
     pub(super) fn first_beat(&mut self, now: Mono, id: MemberId) {
         let ack_by = now + self.probe_time(id);
         let deaf = self.is_deaf(now);
+        let unasked = self.config.lacks(DetectorRule::FirstBeat);
         let Some(edge) = self.edges.get_mut(id) else { return };
-        edge.ack_by = Some(ack_by);
+        edge.ack_by = Some(ack_by).filter(|_| !unasked);
         let seq = edge.next_seq(now);
         edge.restart = true;
         self.actions.push_back(Action::Beat { to: id, seq, once: false, deaf });
@@ -353,7 +354,9 @@ impl Detector {
                 }
             }
         } else {
-            let anew = living >= self.edges.living_at_choice.saturating_mul(2);
+            let first = self.edges.living_at_choice == 0;
+            let anew = living >= self.edges.living_at_choice.saturating_mul(2)
+                && (first || !self.config.lacks(DetectorRule::NewChoice));
             if anew {
                 self.edges.living_at_choice = living;
             }

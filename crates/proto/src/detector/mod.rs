@@ -59,6 +59,11 @@ pub enum Action {
         /// My phi of it, 0 without an edge.
         phi: f64,
     },
+    /// `D9`: make [`Detector::claim_of`] hot again.
+    Remind {
+        /// The accused.
+        id: MemberId,
+    },
     /// `D11`: it is dead; set that, make the dead claim (me) hot, call [`Detector::handle_member`].
     Declare {
         /// The dead.

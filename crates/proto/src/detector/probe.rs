@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::contacts::Ask;
 use super::{Action, Detector};
+use crate::config::DetectorRule;
 use crate::member::{Claim, Incarnation, MemberId};
 use crate::rng::Rng;
 use crate::roster::Roster;
@@ -263,7 +264,7 @@ impl Detector {
             self.end_probe(now, id);
             return;
         };
-        let unseen = !probe.relays.is_empty() && !probe.receipt;
+        let unseen = !probe.relays.is_empty() && !probe.receipt && !self.config.lacks(DetectorRule::Receipts);
         if unseen && answers == probe.answers {
             // (b)
             self.metrics.isolated += 1;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::contacts::Ask;
 use super::{Action, DeathNews, Detector, News};
+use crate::config::DetectorRule;
 use crate::member::{ACCUSERS_MAX, Accuser, Claim, Incarnation, Liveness, MemberId};
 use crate::rng::Rng;
 use crate::roster::Roster;
@@ -13,7 +14,8 @@ use crate::wire::Message;
 
 /// Last questions (`D10`).
 const QUESTIONS: u32 = 4;
-/// Members without a record that probe a suspect, on average (`D8`).
+/// Members without a record that probe a suspect, on average (`D8`). Suspects are not counted on: in a split they are those
+/// whose checks nobody here would hear of.
 const CHECKERS: f64 = 3.0;
 
 /// One running suspicion (`D9`).
@@ -24,6 +26,8 @@ struct Suspicion {
     accusers: Vec<Accuser>,
     /// A dead claim counts as all accusers (`D12`).
     reported_dead: bool,
+    /// Its claim has been spread a second time.
+    reminded: bool,
     /// Questions asked in the present series.
     asked: u32,
     /// When the first of all was asked.
@@ -160,6 +164,7 @@ impl Detector {
             since: now,
             accusers,
             reported_dead: false,
+            reminded: false,
             asked: 0,
             asking_since: None,
             answers: 0,
@@ -169,7 +174,9 @@ impl Detector {
         self.suspicions.running.insert(id, suspicion);
         self.set_patience(now, id);
         // D8: whoever can tell looks for itself.
-        let checks = self.edges.has_record(id) || rng.chance(CHECKERS / roster.living() as f64);
+        let able = roster.living().saturating_sub(self.suspicions.running.len()).max(1);
+        let checks = self.edges.has_record(id)
+            || (rng.chance(CHECKERS / able as f64) && !self.config.lacks(DetectorRule::Checkers));
         if !mine && checks {
             self.start_probe(now, id, claim.incarnation, None);
         }
@@ -199,15 +206,40 @@ impl Detector {
     }
 
     /// Sets when the last questions begin (`D9`, `D10`): the probe time before the patience is over. They are asked whole even
-    /// if patience became short too late for them.
+    /// if patience became short too late for them. Half of the doubled patience ends with the reminder.
     fn set_patience(&mut self, now: Mono, id: MemberId) {
-        let needed = self.accusers_needed();
         let p = self.probe_time(id);
+        let short = !self.wants_accusers(id);
+        let patience = self.config.patience;
         let Some(s) = self.suspicions.running.get(&id).filter(|s| s.asking_since.is_none()) else { return };
-        let short = s.reported_dead || s.accusers.len() >= needed;
-        let patience = self.config.patience * if short { 1 } else { 2 };
-        let due = (s.since + patience.saturating_sub(p)).max(now);
-        self.suspicions.set_due(id, due);
+        let due = match (short, s.reminded) {
+            (true, _) => s.since + patience.saturating_sub(p),
+            (false, false) if self.is_to_remind(id) => s.since + patience,
+            (false, _) => s.since + (patience * 2).saturating_sub(p),
+        };
+        self.suspicions.set_due(id, due.max(now));
+    }
+
+    /// Has this suspicion fewer accusers than make patience short?
+    fn wants_accusers(&self, id: MemberId) -> bool {
+        let needed = self.accusers_needed();
+        self.suspicions.running.get(&id).is_some_and(|s| !s.reported_dead && s.accusers.len() < needed)
+    }
+
+    fn is_to_remind(&self, id: MemberId) -> bool {
+        self.suspicions.running.get(&id).is_some_and(|s| !s.reminded)
+            && self.wants_accusers(id)
+            && !self.config.lacks(DetectorRule::Reminder)
+    }
+
+    /// `D9`: one accuser's claim went round once. Who missed it would begin its patience with the death; so every member
+    /// spreads it once more.
+    fn remind(&mut self, now: Mono, id: MemberId) {
+        if let Some(s) = self.suspicions.running.get_mut(&id) {
+            s.reminded = true;
+            self.actions.push_back(Action::Remind { id });
+            self.set_patience(now, id);
+        }
     }
 
     /// Sets all patience anew when the cluster has shrunk to two, or grown from it.
@@ -239,6 +271,7 @@ impl Detector {
                 None => {
                     self.suspicions.timers.remove(&(at, id));
                 }
+                Some(s) if s.asking_since.is_none() && self.is_to_remind(id) => self.remind(now, id),
                 Some(s) if s.asked < QUESTIONS => self.ask(now, id, roster, rng),
                 Some(_) => self.end_patience(now, id, roster, rng),
             }
@@ -261,6 +294,9 @@ impl Detector {
         let accusers = vec![Accuser::new(roster.my_id(), phi)];
         let claim = Claim { accusers, ..s.claim(id) };
         self.suspicions.set_due(id, due);
+        if self.config.lacks(DetectorRule::LastQuestions) {
+            return;
+        }
         self.send(id, Message::Claims(vec![claim]));
         if unanswered && let Some(other) = roster.pick_alive(rng, 1, &[id]).pop() {
             let seq = self.requests.push(now, other, Ask::Ping);
@@ -272,7 +308,9 @@ impl Detector {
     fn end_patience(&mut self, now: Mono, id: MemberId, roster: &Roster, rng: &mut Rng) {
         let Some(s) = self.suspicions.running.get_mut(&id) else { return };
         let asking_since = s.asking_since.unwrap_or(now);
-        if s.answers == self.answers && roster.living() > 2 {
+        let told =
+            self.config.lacks(DetectorRule::MayBeDeaf) || self.config.lacks(DetectorRule::LastQuestions);
+        if s.answers == self.answers && roster.living() > 2 && !told {
             if now - self.answered_at.max(asking_since) >= self.config.alone_after {
                 self.declare_alone(now, id);
                 return;

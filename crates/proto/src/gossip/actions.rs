@@ -4,6 +4,7 @@ use super::inbound::carried;
 use super::outbound::Ready;
 use super::{Gossip, Leave};
 use crate::budget::Class;
+use crate::config::DetectorRule;
 use crate::detector;
 use crate::join;
 use crate::member::{Liveness, MemberId};
@@ -86,7 +87,15 @@ impl Gossip {
             Action::Send { to, message } => self.post(to, message, Class::Detector),
             Action::Beat { to, seq, once, deaf } => self.beat(now, to, seq, once, deaf),
             Action::Accuse { id, phi } => self.accuse(now, id, phi),
-            Action::Declare { id } => self.declare(now, id, Liveness::Dead, true),
+            Action::Remind { id } => {
+                if let Some(claim) = self.detector.claim_of(id) {
+                    self.rumors.put_claim(now, claim, &mut self.rng);
+                }
+            }
+            Action::Declare { id } => {
+                let hot = !self.config.detector.lacks(DetectorRule::DeathRumor);
+                self.declare(now, id, Liveness::Dead, hot);
+            }
             Action::DeclareAlone { id } => self.declare(now, id, Liveness::Dead, false),
             Action::UndoAlone { id } => self.declare(now, id, Liveness::Alive, false),
             Action::ContactDue => {

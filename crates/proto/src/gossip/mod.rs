@@ -5,6 +5,7 @@
 //! - `claims.rs` liveness: claims, refutation, what follows from a change of a member
 //! - `clock.rs` how far the own clock is off
 //! - `heal.rs` what a heal cost and brought
+//! - `keep.rs` the disk: batches, what is saved, what is read at a start
 //! - `records.rs` records: merging, rumors of what is new
 //! - `actions.rs` does what parts ask for
 //! - `outbound.rs` packs messages into datagrams and frames within the budget
@@ -17,6 +18,7 @@ mod clock;
 mod commands;
 mod heal;
 mod inbound;
+mod keep;
 mod outbound;
 mod records;
 mod talk;
@@ -39,6 +41,7 @@ use crate::member::{
 };
 use crate::metrics::{DetectorMetrics, RumorMetrics, SyncMetrics, TalkMetrics, Traffic};
 use crate::output::{CallError, Event, Output, StreamId};
+use crate::persist::Persist;
 use crate::record::RecordHasher;
 use crate::rng::Rng;
 use crate::roster::Roster;
@@ -113,6 +116,7 @@ pub struct Gossip {
     transfer: Transfer,
     talk: Talk,
     confirm: Confirm,
+    persist: Persist,
     budget: Budget,
     outbox: Outbox,
     ready: VecDeque<Ready>,
@@ -181,6 +185,7 @@ impl Gossip {
             transfer: Transfer::new(&config, now),
             talk: Talk::new(&config, now),
             confirm: Confirm::new(now),
+            persist: Persist::new(now, limits.members_max, config.forget_dead_after),
             budget: Budget::new(config.bytes_per_second_max, now.mono),
             outbox: Outbox::default(),
             ready: VecDeque::new(),
@@ -274,6 +279,7 @@ impl Gossip {
             self.store.deadline(),
             self.roster.deadline(),
             self.heal.deadline(),
+            self.persist.deadline(self.store.unsaved().1),
             leave,
         ]
         .into_iter()
@@ -294,7 +300,7 @@ impl Gossip {
                 return Output::Wait(Mono::FAR);
             }
             self.run_actions(now);
-            if !self.ready.is_empty() || self.pack(now) {
+            if !self.ready.is_empty() || self.pack(now) || self.pack_batch(now) {
                 continue;
             }
             let due = self.deadline();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Gossip;
 use crate::budget::{Class, DATAGRAM_OVERHEAD};
+use crate::image::Batch;
 use crate::member::{Claim, MemberId};
 use crate::output::{Event, Output, StreamId};
 use crate::time::Now;
@@ -98,6 +99,8 @@ pub(super) enum Ready {
     Open(StreamId, SocketAddr),
     /// Close a stream.
     Close(StreamId),
+    /// Save.
+    Persist(Batch),
     /// Tell the user.
     Event(Event),
 }
@@ -116,6 +119,7 @@ impl Ready {
             }
             Ready::Open(stream, to) => Output::Open { stream, to },
             Ready::Close(stream) => Output::Close { stream },
+            Ready::Persist(batch) => Output::Persist(batch),
             Ready::Event(event) => Output::Event(event),
         }
     }

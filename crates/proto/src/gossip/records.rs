@@ -156,7 +156,9 @@ impl Gossip {
                 let had = before.is_some_and(|b| b.live);
                 self.tell_change(&entry, had);
                 self.confirm_changed(&entry);
-                self.talk_of(now, &entry, source == Source::Page);
+                // Who skipped the PULL of the entries gets by sessions what a PULL would have brought.
+                let pulled = source == Source::Page || source == Source::Quiet && self.join.holds_entries();
+                self.talk_of(now, &entry, pulled);
                 let hop = match source {
                     Source::Rumor(hop) => Some(hop.saturating_add(1)),
                     Source::Quiet | Source::Page if arrived.hot => Some(crate::wire::HOP_COLD),

@@ -180,6 +180,7 @@ impl World {
                         self.put(DELAY, host, Parcel::Writable(stream));
                     }
                 }
+                Output::Persist(_) => panic!("nothing is to be saved"),
                 Output::Close { stream } => {
                     if let Some((to, theirs)) = self.hosts[host].streams.remove(&stream) {
                         self.hosts[to].streams.remove(&theirs);

@@ -423,6 +423,11 @@ impl Join {
                 self.actions.push_back(Action::StartDetector);
                 self.contacts = CONTACTS_AFTER.map(|after| now + after);
                 self.finish(true);
+                if self.holds_entries {
+                    self.phase = Phase::Joined;
+                    self.actions.push_back(Action::Joined);
+                    return;
+                }
                 self.phase = Phase::PullingEntries;
                 let source = Source { stream_failed: false, ..source };
                 self.pull = Some(Pull::new(Tree::Entries, source));

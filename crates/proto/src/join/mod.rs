@@ -267,6 +267,8 @@ pub struct Join {
     peers: Vec<(MemberId, SocketAddr)>,
     welcomed_by: Option<Source>,
     contacts: [Mono; 2],
+    /// Entries are held already: none but what differs is asked for.
+    holds_entries: bool,
 }
 
 impl Join {
@@ -300,6 +302,7 @@ impl Join {
             peers: Vec::new(),
             welcomed_by: None,
             contacts: [Mono::FAR; 2],
+            holds_entries: false,
         }
     }
 
@@ -317,6 +320,21 @@ impl Join {
         self.end_due = false;
         self.knock_at = Mono::FAR;
         self.actions.clear();
+    }
+
+    /// A member was there in an earlier run of mine: knocked at as a seed is, but nobody is told if it does not answer.
+    pub fn remember(&mut self, address: SocketAddr, rng: &mut Rng) {
+        self.seeds.remember(address, rng);
+    }
+
+    /// Are so many entries held from an earlier run that joining skips their PULL, and sessions bring what differs?
+    pub fn hold_entries(&mut self, holds: bool) {
+        self.holds_entries = holds;
+    }
+
+    /// See [`Join::hold_entries`].
+    pub fn holds_entries(&self) -> bool {
+        self.holds_entries
     }
 
     /// Are lists still missing? Then beats carry no roots and nothing is compared (`S1`).

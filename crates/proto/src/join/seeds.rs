@@ -12,6 +12,8 @@ use crate::time::Mono;
 
 /// Addresses of all seeds together; further ones are left out.
 const TARGETS_MAX: usize = 256;
+/// Addresses remembered from an earlier run; of more, a random choice.
+const REMEMBERED_MAX: usize = 1_024;
 /// Failures of one seed are reported at first, then after this time, doubling.
 const REPORT_GAP: Duration = Duration::from_secs(30);
 const REPORT_GAP_MAX: Duration = Duration::from_secs(3_600);
@@ -63,13 +65,33 @@ pub(super) type Failure = (String, String);
 /// All seeds.
 pub(super) struct Seeds {
     hosts: Vec<Host>,
+    /// Where members were in an earlier run. No user knows of them, so none is told when they fail.
+    remembered: Vec<Target>,
+    remembered_so_far: usize,
     own: BTreeSet<SocketAddr>,
     episodes: BTreeMap<String, Episode>,
 }
 
 impl Seeds {
     pub(super) fn new() -> Seeds {
-        Seeds { hosts: Vec::new(), own: BTreeSet::new(), episodes: BTreeMap::new() }
+        Seeds {
+            hosts: Vec::new(),
+            remembered: Vec::new(),
+            remembered_so_far: 0,
+            own: BTreeSet::new(),
+            episodes: BTreeMap::new(),
+        }
+    }
+
+    /// A member was here in an earlier run.
+    pub(super) fn remember(&mut self, address: SocketAddr, rng: &mut Rng) {
+        self.remembered_so_far += 1;
+        let target = Target { address, tries: 0, challenged: false, answered_by: None };
+        if self.remembered.len() < REMEMBERED_MAX {
+            self.remembered.push(target);
+        } else if let Some(other) = self.remembered.get_mut(rng.below(self.remembered_so_far)) {
+            *other = target;
+        }
     }
 
     /// Replaces the list. Returns unresolved seeds to report, and whether there is an address that was not there before.
@@ -144,18 +166,29 @@ impl Seeds {
         true
     }
 
-    fn find(&mut self, address: SocketAddr) -> Option<(&mut Target, &mut Option<Mono>)> {
-        self.hosts.iter_mut().find_map(|h| {
+    /// The target at an address; with a seed, when its first HELLO left.
+    fn find(&mut self, address: SocketAddr) -> Option<(&mut Target, Option<&mut Option<Mono>>)> {
+        let seed = self.hosts.iter_mut().find_map(|h| {
             let target = h.targets.iter_mut().find(|t| t.address == address)?;
-            Some((target, &mut h.tried_at))
-        })
+            Some((target, Some(&mut h.tried_at)))
+        });
+        seed.or_else(|| Some((self.remembered.iter_mut().find(|t| t.address == address)?, None)))
     }
 
     fn foreign<'a>(&'a self, me: SocketAddr) -> impl Iterator<Item = &'a Target> + 'a {
-        self.hosts
-            .iter()
-            .flat_map(|h| &h.targets)
-            .filter(move |t| t.address != me && !self.own.contains(&t.address))
+        self.seeds(me).chain(self.met(me))
+    }
+
+    fn seeds<'a>(&'a self, me: SocketAddr) -> impl Iterator<Item = &'a Target> + 'a {
+        self.hosts.iter().flat_map(|h| &h.targets).filter(move |t| self.is_foreign(me, t))
+    }
+
+    fn met<'a>(&'a self, me: SocketAddr) -> impl Iterator<Item = &'a Target> + 'a {
+        self.remembered.iter().filter(move |t| self.is_foreign(me, t))
+    }
+
+    fn is_foreign(&self, me: SocketAddr, target: &Target) -> bool {
+        target.address != me && !self.own.contains(&target.address)
     }
 
     /// Is there an address to try at all?
@@ -163,11 +196,16 @@ impl Seeds {
         self.foreign(me).next().is_some()
     }
 
-    /// A random one of the addresses tried least.
+    /// A random one of the addresses tried least: every second time a seed's, if there are seeds.
     pub(super) fn pick(&self, me: SocketAddr, rng: &mut Rng) -> Option<SocketAddr> {
-        let least = self.foreign(me).map(|t| t.tries).min()?;
-        let all: Vec<SocketAddr> = self.foreign(me).filter(|t| t.tries == least).map(|t| t.address).collect();
-        all.get(rng.below(all.len())).copied()
+        let least_tried = |all: Vec<&Target>, rng: &mut Rng| {
+            let least = all.iter().map(|t| t.tries).min()?;
+            let all: Vec<&Target> = all.into_iter().filter(|t| t.tries == least).collect();
+            all.get(rng.below(all.len())).map(|t| t.address)
+        };
+        let (seeds, met): (Vec<&Target>, Vec<&Target>) = (self.seeds(me).collect(), self.met(me).collect());
+        let of_seeds = met.is_empty() || !seeds.is_empty() && rng.chance(0.5);
+        least_tried(if of_seeds { seeds } else { met }, rng)
     }
 
     /// A random address that belongs to no living member.
@@ -187,8 +225,11 @@ impl Seeds {
     /// A HELLO leaves. True if earlier ones had no answer at all.
     pub(super) fn note_try(&mut self, now: Mono, address: SocketAddr) -> bool {
         let Some((target, tried_at)) = self.find(address) else { return false };
-        tried_at.get_or_insert(now);
-        let silent = target.tries > 0 && !target.challenged && target.answered_by.is_none();
+        let is_seed = tried_at.is_some();
+        if let Some(tried_at) = tried_at {
+            tried_at.get_or_insert(now);
+        }
+        let silent = is_seed && target.tries > 0 && !target.challenged && target.answered_by.is_none();
         target.tries = target.tries.saturating_add(1);
         silent
     }
@@ -206,7 +247,9 @@ impl Seeds {
         target.challenged = false;
         target.answered_by = Some(by);
         target.tries = 0;
-        *tried_at = None;
+        if let Some(tried_at) = tried_at {
+            *tried_at = None;
+        }
         let name = self.hosts.iter().find(|h| h.targets.iter().any(|t| t.address == address));
         if let Some(name) = name.map(|h| h.name.clone()) {
             self.episodes.remove(&name);

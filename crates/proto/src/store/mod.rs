@@ -2,6 +2,8 @@
 //! and the settled roots and views that anti-entropy compares (`S1`).
 
 mod audit;
+mod journal;
+mod keep;
 mod keys;
 mod life;
 mod pages;
@@ -273,13 +275,18 @@ impl Store {
         {
             return MergedEntry::Refused(RefusedEntry::Size);
         }
-        let mut life = Life::of(entry);
+        let life = Life::of(entry);
         if life.tombstone && self.began_ms(life) > now.wall.0.saturating_add(ms(CLOCK_AHEAD_MAX)) {
             return MergedEntry::Refused(RefusedEntry::Ahead);
         }
         if self.clock.observe(now.wall, entry.version.stamp).is_err() {
             return MergedEntry::Refused(RefusedEntry::Ahead);
         }
+        self.merge_checked(now, entry, life)
+    }
+
+    /// The rest of [`Store::merge`], once size and stamp are known to be good.
+    fn merge_checked(&mut self, now: Now, entry: &Arc<Entry>, mut life: Life) -> MergedEntry {
         let mut entry = entry.clone();
         if !life.reserved && !life.tombstone && self.end_ms(life).is_some_and(|end| end <= now.wall.0) {
             entry = buried(&entry);

@@ -8,6 +8,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::is_reserved;
+use super::journal::Journal;
 use crate::entry::{Entry, Version};
 use crate::member::MemberId;
 use crate::record::{RecordHasher, RumorId};
@@ -96,6 +98,8 @@ pub(super) struct Pages {
     pages: BTreeMap<u64, Vec<u8>>,
     apart: BTreeMap<u64, Arc<[u8]>>,
     rows: usize,
+    /// Rows of users that changed, if somebody saves them.
+    pub journal: Option<Journal>,
 }
 
 impl Pages {
@@ -152,6 +156,9 @@ impl Pages {
 
     /// Puts an entry in its place, instead of what is there.
     pub fn put(&mut self, place: u64, tag: u32, entry: &Entry) {
+        if let Some(journal) = self.journal.as_mut().filter(|_| !entry.is_reserved()) {
+            journal.note(place, false);
+        }
         let large = entry.value.len() >= LARGE_BYTES;
         let value: &[u8] = if large { &[] } else { &entry.value };
         let mut row = Vec::with_capacity(HEAD_BYTES + 8 + entry.key.len() + value.len());
@@ -181,6 +188,12 @@ impl Pages {
 
     /// Takes the entry of a place out.
     pub fn remove(&mut self, place: u64) {
+        if self.journal.is_some()
+            && self.get(place).is_some_and(|row| !is_reserved(row.key))
+            && let Some(journal) = &mut self.journal
+        {
+            journal.note(place, true);
+        }
         self.apart.remove(&place);
         self.replace(place, &[]);
         self.join(place);

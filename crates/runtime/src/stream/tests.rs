@@ -35,6 +35,7 @@ fn end(keys: &[[u8; 32]]) -> End {
         local: sockets.local,
         process: Process::acquire().unwrap(),
         kernel_drops: KernelDrops::of(&sockets.udp),
+        has_storage: false,
     };
     let shared = Arc::new(Shared::new(parts));
     let (tell, events) = mpsc::channel(EVENTS_MAX);

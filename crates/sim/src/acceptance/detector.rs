@@ -86,7 +86,9 @@ fn idle(scale: &Scale, members: usize, tasks: &mut Vec<Task>) {
         let seconds = if members > 1_000 { 30.0 } else { 180.0 };
         let hours = (members as f64 * seconds / 3_600.0).max(if scale.few { 1.0 } else { 5.0 });
         push(tasks, "idle", members as f64 * 200.0, move || {
-            let q = measure::quiet(members, Loss::Independent(0.0), hours, sealed, seed);
+            let mut config = Config::lan();
+            config.seal_bytes = if sealed { 24 } else { 8 };
+            let q = measure::quiet(config, members, Loss::Independent(0.0), hours, seed);
             let seal = if sealed { "sealed" } else { "unsealed" };
             let c = cell(
                 format!("idle payload B/s {seal}; datagrams/s"),
@@ -115,7 +117,7 @@ fn crashes(scale: &Scale, members: usize, tasks: &mut Vec<Task>) {
             continue;
         }
         push(tasks, "crash", members as f64 * n as f64 * 30.0, move || {
-            let s = measure::series(Blow::Crash, members, loss, n, seed);
+            let s = measure::series(Config::lan(), false, Blow::Crash, members, loss, n, seed);
             let exposure = format!("{n} crashes");
             let percent = loss * 100.0;
             let mut cells = Vec::new();
@@ -163,7 +165,7 @@ fn presets(scale: &Scale, members: usize, tasks: &mut Vec<Task>) {
         ("preset wan (patience 8 s), WAN, loss 5 %", Config::wan(), true, 0.05, (10.8, 11.8)),
     ] {
         push(tasks, "preset", members as f64 * n as f64 * 30.0, move || {
-            let s = measure::preset_series(config.clone(), wan, members, loss, n, seed);
+            let s = measure::series(config.clone(), wan, Blow::Crash, members, loss, n, seed);
             let bound =
                 if required.1.is_finite() { pair(required) } else { format!("<= {} / -", required.0) };
             let (measured, exposure) = (s.last_member.to_string(), format!("{n} crashes"));
@@ -186,7 +188,7 @@ fn blows(scale: &Scale, members: usize, tasks: &mut Vec<Task>) {
         ("crash < 1 s after join", Blow::CrashYoung, 8.5),
     ] {
         push(tasks, "blow", members as f64 * n as f64 * 40.0, move || {
-            let s = measure::series(blow, members, 0.0, n, seed);
+            let s = measure::series(Config::lan(), false, blow, members, 0.0, n, seed);
             let c = cell(
                 format!("{what}, last member s, p99"),
                 members,
@@ -251,7 +253,7 @@ fn quiet(scale: &Scale, members: usize, name: String, loss: Loss, bounds: Bounds
     let seed = scale.seed;
     let hours = if members >= 1_000 { scale.member_hours / 4.0 } else { scale.member_hours };
     push(tasks, "loss", hours * 7_200.0, move || {
-        let q: Quiet = measure::quiet(members, loss, hours, true, seed);
+        let q: Quiet = measure::quiet(Config::lan(), members, loss, hours, seed);
         let exposure = format!("{hours:.0} member-hours");
         let mut cells = Vec::new();
         // A rate is missed when what was seen exceeds what the bound allows in this exposure, one event at least.
@@ -298,7 +300,7 @@ fn stalled(scale: &Scale, tasks: &mut Vec<Task>) {
                 }
                 push(tasks, "stall", rounds as f64 * 128.0 * 120.0, move || {
                     let time = Duration::from_millis(ms);
-                    let s = measure::stalls(kind, at_once, time, rounds, seed);
+                    let s = measure::stalls(Config::lan(), kind, at_once, time, rounds, seed);
                     let bound = ms <= 4_000;
                     let c = cell(
                         format!("{kind:?} stalls, {at_once} at once for {} s: dead", ms as f64 / 1e3),

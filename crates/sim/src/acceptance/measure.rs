@@ -61,17 +61,9 @@ pub struct Quiet {
     pub failures: Vec<String>,
 }
 
-/// `members` members with full views and `spare` hosts that are down, on a network that loses nothing yet.
-pub fn bed(members: usize, spare: usize, seed: u64, sealed: bool) -> World {
-    let mut config = Config::lan();
-    if !sealed {
-        config.seal_bytes = 8;
-    }
-    bed_of(members, spare, seed, config, false)
-}
-
-/// As [`bed`], with this configuration; `wan`: 40 +- 8 ms one way instead of 0.3 ms.
-fn bed_of(members: usize, spare: usize, seed: u64, config: Config, wan: bool) -> World {
+/// `members` members with full views and `spare` hosts that are down, on a network that loses nothing yet; `wan`: 40 +- 8 ms
+/// one way instead of 0.3 ms.
+pub fn bed_of(members: usize, spare: usize, seed: u64, config: Config, wan: bool) -> World {
     let mut world = World::new(seed, members + spare, config);
     if wan {
         world.network = Network::wan(members + spare);
@@ -113,24 +105,16 @@ fn buried(world: &World, victim: usize) -> bool {
 }
 
 /// Lets a blow fall `count` times, each after the cluster has come to rest.
-pub fn series(blow: Blow, members: usize, loss: f64, count: usize, seed: u64) -> Series {
-    series_of(blow, bed(members, usize::from(blow == Blow::CrashYoung), seed, true), members, loss, count)
-}
-
-/// Crashes under a preset, on its network.
-pub fn preset_series(
+pub fn series(
     config: Config,
     wan: bool,
+    blow: Blow,
     members: usize,
     loss: f64,
     count: usize,
     seed: u64,
 ) -> Series {
-    series_of(Blow::Crash, bed_of(members, 0, seed, config, wan), members, loss, count)
-}
-
-fn series_of(blow: Blow, mut world: World, members: usize, loss: f64, count: usize) -> Series {
-    let seed = world.seed();
+    let mut world = bed_of(members, usize::from(blow == Blow::CrashYoung), seed, config, wan);
     world.network.loss = Loss::Independent(loss);
     let mut rng = Rng::from_number(seed ^ 0x0062_6c6f_7700);
     let (mut first, mut last) = (Vec::new(), Vec::new());
@@ -191,8 +175,8 @@ fn series_of(blow: Blow, mut world: World, members: usize, loss: f64, count: usi
 }
 
 /// Nothing happens but loss, for this many member-hours.
-pub fn quiet(members: usize, loss: Loss, member_hours: f64, sealed: bool, seed: u64) -> Quiet {
-    let mut world = bed(members, 0, seed, sealed);
+pub fn quiet(config: Config, members: usize, loss: Loss, member_hours: f64, seed: u64) -> Quiet {
+    let mut world = bed_of(members, 0, seed, config, false);
     world.network.loss = loss;
     world.run(Duration::from_secs(15));
     world.log.clear();
@@ -213,7 +197,7 @@ pub fn quiet(members: usize, loss: Loss, member_hours: f64, sealed: bool, seed: 
 
 /// Payload bytes per member and second by kind of message; "datagrams" stands for headers and seals.
 pub fn kinds(members: usize, loss: Loss, time: Duration, seed: u64) -> Vec<(String, f64)> {
-    let mut world = bed(members, 0, seed, true);
+    let mut world = bed_of(members, 0, seed, Config::lan(), false);
     world.network.loss = loss;
     world.run(Duration::from_secs(15));
     let seen = Rc::new(RefCell::new(BTreeMap::<String, u64>::new()));
@@ -267,10 +251,17 @@ pub struct Stalled {
 }
 
 /// Each two minutes `at_once` of 128 members stall for `time`.
-pub fn stalls(kind: Stall, at_once: usize, time: Duration, rounds: usize, seed: u64) -> Stalled {
+pub fn stalls(
+    config: Config,
+    kind: Stall,
+    at_once: usize,
+    time: Duration,
+    rounds: usize,
+    seed: u64,
+) -> Stalled {
     const MEMBERS: usize = 128;
     let round = Duration::from_secs(120);
-    let mut world = bed(MEMBERS, 0, seed, true);
+    let mut world = bed_of(MEMBERS, 0, seed, config, false);
     let mut rng = Rng::from_number(seed ^ 0x7374_616c);
     let mut result = Stalled::default();
     for _ in 0..rounds {

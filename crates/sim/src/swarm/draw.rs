@@ -90,10 +90,21 @@ pub fn draw(seed: u64) -> Case {
         }
     }
     draw.schedule.sort_by_key(|t| t.at_ms);
+    let disks = draw.rng.chance(0.3);
     let mode = if draw.rng.chance(0.15) { "mixed" } else { mode }.to_owned();
     let rumor =
         if draw.rng.chance(0.6) { RUMORS[0] } else { RUMORS[draw.rng.below(RUMORS.len())] }.to_owned();
-    Case { seed, members, mode, rumor, patience_ms, bytes_per_second, length_ms, schedule: draw.schedule }
+    Case {
+        seed,
+        members,
+        mode,
+        rumor,
+        patience_ms,
+        bytes_per_second,
+        length_ms,
+        schedule: draw.schedule,
+        disks,
+    }
 }
 
 fn loss(d: &mut Draw) {

@@ -23,6 +23,8 @@ pub const WHOLE_WITHIN: Duration = Duration::from_secs(120);
 /// For this long afterwards nothing may change any more.
 const STAYS_WHOLE: Duration = Duration::from_secs(15);
 const JOIN_WITHIN: Duration = Duration::from_secs(2);
+/// Least time a disk takes for a batch.
+const DISK_LATENCY: Duration = Duration::from_millis(20);
 /// Processes of members that left end this long after.
 const LEAVE_TIME_MS: u64 = 3_000;
 
@@ -46,6 +48,9 @@ pub struct Case {
     pub length_ms: u64,
     /// The faults.
     pub schedule: Schedule,
+    /// Members have disks, from which their state comes back.
+    #[serde(default)]
+    pub disks: bool,
 }
 
 /// A run that ended well.
@@ -97,6 +102,9 @@ impl Case {
                 }
                 world.configure(host, config);
             }
+        }
+        if self.disks {
+            world.add_disks(DISK_LATENCY);
         }
         world
     }

@@ -103,6 +103,7 @@ mod tests {
             bytes_per_second: 256_000,
             length_ms: 8_000,
             schedule,
+            disks: false,
         };
         let has = |c: &Case, host: usize| {
             c.schedule.iter().any(|t| t.fault == Fault::Crash { host }) && c.members > host

@@ -46,6 +46,7 @@ impl World {
                 Output::Open { stream, to } => self.open_stream(host, stream, to),
                 Output::Send { stream } => self.send_frame(host, stream, &buf),
                 Output::Close { stream } => self.close_stream(host, stream),
+                Output::Persist(batch) => self.save(host, batch),
             }
         }
         self.buf = buf;
@@ -165,6 +166,7 @@ impl World {
             What::Writable { conn, forward } => self.writable(conn, forward),
             What::Closed { conn, forward } => self.closed(conn, forward),
             What::Resolve { host, runs, pause } => self.resolve(host as usize, runs, pause),
+            What::Saved { host, runs, seq } => self.saved(host as usize, runs, seq),
             What::OpenFailed { host, stream, runs } => {
                 if self.hosts[host].runs == runs {
                     self.with(host, |g, now| g.handle_stream_closed(now, stream));

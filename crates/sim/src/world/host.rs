@@ -107,6 +107,8 @@ pub struct Host {
     pub socket_bytes_max: usize,
     /// Time it takes to handle one datagram; zero is none.
     pub slowness: Duration,
+    /// What survives its processes; none: nothing does.
+    pub disk: Option<super::Disk>,
     pub(super) seeds: Vec<usize>,
     pub(super) stall: Option<Stall>,
     pub(super) socket: std::collections::VecDeque<(SocketAddr, Rc<[u8]>)>,
@@ -131,6 +133,7 @@ impl Host {
             socket_dropped: 0,
             socket_bytes_max: SOCKET_BYTES,
             slowness: Duration::ZERO,
+            disk: None,
             seeds: Vec::new(),
             stall: None,
             socket: std::collections::VecDeque::new(),
@@ -174,6 +177,9 @@ impl Host {
     }
 
     pub(super) fn clear(&mut self) {
+        if let Some(disk) = &mut self.disk {
+            disk.crash();
+        }
         self.gossip = None;
         self.timer = Mono::FAR;
         self.stall = None;

@@ -1,5 +1,6 @@
 //! Hosts, the event queue and virtual time.
 
+mod disk;
 mod drive;
 mod host;
 mod queue;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hearsay_proto::member::{Generation, Member, Tags};
+use hearsay_proto::member::{Member, Tags};
 use hearsay_proto::output::StreamId;
 use hearsay_proto::rng::Rng;
 use hearsay_proto::time::{Mono, Now, Wall};
@@ -19,6 +20,7 @@ use hearsay_proto::{Config, Event, Gossip, Identity, Seed};
 
 use crate::check::Checker;
 use crate::network::Network;
+pub use disk::Disk;
 pub use host::{Host, News, SOCKET_BYTES, SOCKET_OVERHEAD, Stall, Told};
 use queue::{Queue, What};
 use streams::Conn;
@@ -233,13 +235,20 @@ impl World {
         rng.fill(&mut seed);
         let identity = Identity {
             name: World::name(host),
-            generation_stored: None::<Generation>,
+            generation_stored: self.hosts[host].disk.as_ref().and_then(Disk::generation),
             address: self.address(host),
             tags,
         };
         let config = self.configs.get(&host).unwrap_or(&self.config).clone();
         match Gossip::new(config, identity, seed, self.clock(host)) {
-            Ok(gossip) => Some(gossip),
+            Ok(mut gossip) => {
+                let now = self.clock(host);
+                if let Some(disk) = &self.hosts[host].disk {
+                    disk.restore(&mut gossip, now);
+                    self.check_restored(host, &gossip);
+                }
+                Some(gossip)
+            }
             Err(error) => {
                 self.checker.fail(format!("start of {host} refused: {error}"));
                 None

@@ -45,6 +45,12 @@ pub(super) enum What {
         runs: u64,
         pause: Duration,
     },
+    /// A batch is on the disk.
+    Saved {
+        host: u32,
+        runs: u64,
+        seq: u64,
+    },
     OpenFailed {
         host: usize,
         stream: StreamId,

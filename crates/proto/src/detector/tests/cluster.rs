@@ -207,6 +207,11 @@ impl Cluster {
                         self.post(me, id, Wire::Message(Message::Claims(vec![claim])));
                     }
                 }
+                Action::Remind { id } => {
+                    if let Some(claim) = self.members[&me].d.claim_of(id) {
+                        self.spread(me, &claim);
+                    }
+                }
                 Action::Declare { id } | Action::DeclareAlone { id } => {
                     self.deaths.push((self.now.mono, me, id));
                     self.with(me, |m, now, rng| {

@@ -184,7 +184,7 @@ impl World {
                     self.answer(to, seq, false)
                 }
                 Action::Send { to, message: Message::PingVia { seq, target } } => self.relay(to, seq, target),
-                Action::Send { .. } | Action::ContactDue => {}
+                Action::Send { .. } | Action::ContactDue | Action::Remind { .. } => {}
                 Action::Accuse { id, phi } => {
                     let Some((incarnation, _)) = self.roster.live(id) else { continue };
                     let accusers = vec![Accuser::new(self.roster.my_id(), phi)];

@@ -86,6 +86,31 @@ fn d9_patience_is_short_with_c_accusers_or_a_dead_claim_and_double_below() {
 }
 
 #[test]
+fn d9_the_claim_of_one_accuser_is_spread_once_more_when_half_of_the_patience_is_over() {
+    let reminders = |w: &World| w.logged(0, |a| matches!(a, Action::Remind { .. }));
+    let (mut w, x) = quiet(1_000);
+    let began = w.now.mono;
+    w.suspect(x, 0, &[7]);
+    w.run(MS(9_000));
+    let told = reminders(&w);
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].0 - began, MS(4_000));
+    // Not with a second accuser, nor with a dead claim.
+    let (mut w, x) = quiet(1_000);
+    w.suspect(x, 0, &[7]);
+    w.run(MS(3_000));
+    w.suspect(x, 0, &[8]);
+    w.run(MS(9_000));
+    assert!(reminders(&w).is_empty());
+    let (mut w, x) = quiet(1_000);
+    w.suspect(x, 0, &[7]);
+    w.run(MS(3_000));
+    w.report_dead(x, 0, 9);
+    w.run(MS(9_000));
+    assert!(reminders(&w).is_empty());
+}
+
+#[test]
 fn d9_an_ack_does_not_end_a_suspicion_a_newer_incarnation_does() {
     let (mut w, x) = quiet(100);
     w.suspect(x, 0, &[7, 8]);
