@@ -37,7 +37,6 @@ test('nothing given: defaults', (t) => {
 })
 
 const O = 'ERR_HEARSAY_OPTION'
-const U = 'ERR_HEARSAY_UNSUPPORTED'
 const threshold = (threshold: unknown) => ({ failureDetector: { threshold } })
 test('number', refused, threshold(-1), O, 'failureDetector.threshold must be > 0, got -1')
 test('NaN', refused, threshold(Number.NaN), O, 'failureDetector.threshold must be > 0, got NaN')

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use hearsay_proto::rng::Rng;
 
-use super::measure::bed;
+use hearsay_proto::Config;
+
+use super::measure::bed_of;
 use super::{Cell, Task};
 
 /// What one member sent per second.
@@ -25,7 +27,7 @@ pub struct Load {
 /// `members` members for `time`, with this many updates of 64 bytes per second in the whole cluster, by random members, each to a
 /// key of its own.
 pub fn measure(members: usize, updates_per_second: f64, time: Duration, seed: u64) -> Load {
-    let mut world = bed(members, 0, seed, true);
+    let mut world = bed_of(members, 0, seed, Config::lan(), false);
     let mut rng = Rng::from_number(seed ^ 0x6c6f_6164);
     let write = |world: &mut crate::World, rng: &mut Rng, number: u64| {
         let value: Arc<[u8]> = vec![7; 64].into();
