@@ -1,5 +1,6 @@
 // `npm run loopback [-- N]`: N members (default 200) in one process on loopback. Prints when every view is full and all roots are
-// equal, and what an idle member sends, from `metrics()`.
+// equal, what an idle member sends, from `metrics()`, and how long a restart of all within a second, a rolling restart and a join of
+// all at once through one seed take.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { setup } from './setup.mjs'
 
@@ -58,4 +59,58 @@ console.log(
     rssMiB: Math.round(process.memoryUsage().rss / 1048576),
   }),
 )
+
+const seedsOf = (address) =>
+  tc.clusters
+    .slice(0, 3)
+    .map((c) => c.self.address)
+    .filter((a) => a !== address)
+/** A member ends as in a crash and starts again under its name, at its address. */
+const again = async (cluster) => {
+  const { name, address } = cluster.self
+  await tc.kill(tc.clusters.indexOf(cluster))
+  await tc.add({ name, bind: address, seeds: seedsOf(address) })
+}
+let deaths = 0
+const watch = (cluster) => cluster.on('memberDied', () => deaths++)
+const timed = async (line, work) => {
+  deaths = 0
+  tc.running.forEach(watch)
+  const from = performance.now()
+  await work()
+  await tc.converged({ timeoutMs: 120_000 })
+  console.log(JSON.stringify({ ...line, wholeMs: Math.round(performance.now() - from), deaths }))
+}
+
+await timed({ step: 'all restarted within 1 s', members: count }, () =>
+  Promise.all(
+    tc.running.map(async (cluster, i) => {
+      await sleep((i * 1000) / count)
+      await again(cluster)
+    }),
+  ),
+)
+const rolled = tc.running.slice(0, 20)
+await timed({ step: 'rolling restart, one per 0.5 s', members: count, restarts: rolled.length }, async () => {
+  for (const cluster of rolled) {
+    await again(cluster)
+    await sleep(500)
+  }
+})
 await tc.stopAll()
+
+const first = await createTestCluster(1)
+const seeds = [first.clusters[0].self.address]
+const from = performance.now()
+const others = await Promise.all(
+  Array.from({ length: count - 1 }, (_, i) => first.add({ name: `j${i}`, seeds, joinTimeoutMs: 60_000 })),
+)
+await first.converged({ timeoutMs: 120_000 })
+console.log(
+  JSON.stringify({
+    step: 'mass join through one seed',
+    members: others.length + 1,
+    wholeMs: Math.round(performance.now() - from),
+  }),
+)
+await first.stopAll()

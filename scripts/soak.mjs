@@ -57,7 +57,7 @@ async function phase(name, total, turn) {
   const found = {
     phase: name,
     units: done,
-    rssMiB: Math.round(samples.at(-1).rss / 1048576),
+    rssMiB: samples.map(({ rss }) => Math.round(rss / 1048576)),
     rssBytesPerUnit: Math.round((growth('rss') / units) * 100) / 100,
     heapBytesPerUnit: Math.round((growth('heap') / units) * 100) / 100,
     descriptors: growth('descriptors'),

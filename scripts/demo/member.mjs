@@ -27,6 +27,8 @@ const calls = {
     return {
       members: cluster.members({ liveness: 'all' }).map(({ name, liveness }) => ({ name, liveness })),
       size: cluster.size,
+      address: cluster.self.address,
+      addresses: cluster.members().map(({ name, address }) => `${name}@${address}`),
       root: cluster.root(),
       keys: cluster.state.size,
     }
@@ -59,6 +61,10 @@ const calls = {
   heal() {
     faults(cluster).heal()
   },
+  idle() {
+    const { bytesSent, frameBytesSent, datagramsSent } = cluster.metrics().traffic
+    return { at: Date.now(), bytes: bytesSent + frameBytesSent, datagrams: datagramsSent }
+  },
   async leave() {
     await cluster.leave()
   },
@@ -79,6 +85,11 @@ process.on('message', async ({ id, call, args }) => {
   } catch (error) {
     process.send({ id, error: `${error?.code ?? ''} ${error?.message ?? error}`.trim() })
   }
+})
+// What a service does: it leaves, and others need not find out.
+process.once('SIGTERM', async () => {
+  await cluster?.leave().catch(() => {})
+  process.exit(0)
 })
 // A demo that was killed leaves no member behind.
 process.on('disconnect', () => process.exit(0))

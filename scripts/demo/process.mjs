@@ -1,5 +1,5 @@
 // A member's process as its parent sees it.
-import { fork } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
 const script = fileURLToPath(new URL('./member.mjs', import.meta.url))
@@ -8,12 +8,19 @@ export class MemberProcess {
   #calls = new Map()
   #next = 0
 
-  static async start(name, seeds) {
+  /** `options` go over the demo's; `launcher` is put before the command line. */
+  static async start(name, seeds, options = {}, launcher = []) {
     const member = new MemberProcess()
     member.name = name
-    member.child = fork(script, { stdio: ['ignore', 2, 2, 'ipc'], serialization: 'advanced' })
+    const [program, ...args] = [...launcher, process.execPath, script]
+    member.child = spawn(program, args, { stdio: ['ignore', 2, 2, 'ipc'], serialization: 'advanced' })
     const ready = new Promise((resolve, reject) => {
-      member.child.once('exit', (code) => reject(new Error(`${name} ended with ${code}`)))
+      member.child.once('error', reject)
+      member.child.once('exit', (code) => {
+        reject(new Error(`${name} ended with ${code}`))
+        for (const call of member.#calls.values()) call.reject(new Error(`${name} ended`))
+        member.#calls.clear()
+      })
       member.child.on('message', (message) => {
         if (message.ready) {
           resolve()
@@ -36,6 +43,7 @@ export class MemberProcess {
       bind: '127.0.0.1:0',
       seeds,
       profile: 'local',
+      ...options,
     })
     member.address = address
     member.pid = pid

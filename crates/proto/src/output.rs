@@ -76,9 +76,9 @@ pub struct Change {
 pub struct Healed {
     /// Names of those that came back.
     pub members: Vec<Arc<str>>,
-    /// Entries received.
+    /// Entries received by anti-entropy, large ones included.
     pub keys_received: u64,
-    /// Entries sent.
+    /// Entries sent likewise.
     pub keys_sent: u64,
     /// Bytes of datagrams and frames both ways for anti-entropy.
     pub bytes: u64,

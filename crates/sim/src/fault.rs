@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::network::Loss;
+use crate::network::{BRIDGE, Loss};
 use crate::world::{SOCKET_BYTES, Stall, World};
 
 /// One thing that happens to a world. Hosts that do not exist are passed over, so that a schedule may be cut down.
@@ -25,6 +25,10 @@ pub enum Fault {
     Resume { host: usize },
     /// These hosts are cut off from all others, together.
     Partition { hosts: Vec<usize> },
+    /// The same, but host `bridge` reaches both sides.
+    Bridge { hosts: Vec<usize>, bridge: usize },
+    /// What these hosts send arrives nowhere but among themselves; they receive.
+    OneWay { hosts: Vec<usize> },
     /// Partitions, cuts, deafness and muteness end.
     Heal,
     /// One direction of a link is cut.
@@ -43,6 +47,10 @@ pub enum Fault {
     Duplicate { share: f64 },
     /// Share of datagrams held back by up to 50 ms.
     Reorder { share: f64 },
+    /// The computer sleeps: nothing runs or arrives, and its monotonic clock stands.
+    Sleep { host: usize },
+    /// It wakes.
+    Wake { host: usize },
     /// The wall clock is set this far off the true time.
     Clock { host: usize, offset_ms: i64 },
     /// The host sends at most this many bytes per second; zero is no limit.
@@ -83,6 +91,8 @@ impl Fault {
             | Fault::Leave { host }
             | Fault::Stall { host, .. }
             | Fault::Resume { host }
+            | Fault::Sleep { host }
+            | Fault::Wake { host }
             | Fault::Deafen { host }
             | Fault::Mute { host }
             | Fault::Unplug { host }
@@ -95,7 +105,8 @@ impl Fault {
             | Fault::Delete { host, .. } => vec![*host],
             Fault::Cut { from, to } | Fault::Restore { from, to } => vec![*from, *to],
             Fault::Swap { a, b } => vec![*a, *b],
-            Fault::Partition { hosts } => hosts.clone(),
+            Fault::Partition { hosts } | Fault::OneWay { hosts } => hosts.clone(),
+            Fault::Bridge { hosts, bridge } => hosts.iter().chain([bridge]).copied().collect(),
             Fault::Heal | Fault::Loss { .. } | Fault::Duplicate { .. } | Fault::Reorder { .. } => Vec::new(),
         }
     }
@@ -150,6 +161,16 @@ impl World {
             Fault::Stall { host, kind } => self.stall(host, kind),
             Fault::Resume { host } => self.resume(host),
             Fault::Partition { ref hosts } => self.network.partition(|h| u32::from(hosts.contains(&h))),
+            Fault::Bridge { ref hosts, bridge } => self.network.partition(|h| match h {
+                _ if h == bridge => BRIDGE,
+                _ => u32::from(hosts.contains(&h)),
+            }),
+            // A higher group's datagrams do not reach a lower one.
+            Fault::OneWay { ref hosts } => {
+                self.network.partition_one_way(|h| u32::from(hosts.contains(&h)));
+            }
+            Fault::Sleep { host } => self.sleep(host),
+            Fault::Wake { host } => self.wake(host),
             Fault::Heal => self.network.heal(),
             Fault::Cut { from, to } => self.network.cut(from, to),
             Fault::Restore { from, to } => self.network.restore(from, to),
@@ -202,6 +223,7 @@ impl World {
             self.network.limit_uplink(host, 0.0);
             self.hosts[host].socket_bytes_max = SOCKET_BYTES;
             self.hosts[host].slowness = Duration::ZERO;
+            self.wake(host);
             self.resume(host);
         }
     }

@@ -21,6 +21,8 @@ const USAGE: &str = "hearsay-sim <command> [options]
   acceptance rumors [--small] [--only single|sustained|hot-keys|overload|burst]   the rumor rows of the table
   load                bytes and datagrams per member and second at 10 to --members members, idle and at --rate updates/s
   acceptance detector [--small] [--members N] [--only idle|crash|preset|blow|loss|split|stall]   the detector rows of the table
+  acceptance heal | join [--small] [--members N] [--splits TIMES] [--only NAME]   the heal and join rows; NAME: halves, 10/90,
+                      three ways, bridge, one way, flapping; mass-64, -300, -580, restart, rolling, one, split, name, sleep
   baseline crash | split                            SWIM + Lifeguard in the same network [--crashes N --hours H --no-tcp]
   ablation [--small]  each rule of the detector switched off: what it buys
   traffic             payload by kind of message without faults but loss, over --hours member-hours
@@ -33,6 +35,7 @@ struct Arguments {
     members: Option<usize>,
     seeds: u64,
     crashes: usize,
+    splits: Option<usize>,
     hours: f64,
     threads: usize,
     tcp: bool,
@@ -54,6 +57,7 @@ fn arguments() -> Result<Arguments, String> {
         members: None,
         seeds: 1,
         crashes: 50,
+        splits: None,
         hours: 50.0,
         threads: 2,
         tcp: true,
@@ -80,6 +84,7 @@ fn arguments() -> Result<Arguments, String> {
             "--duplicate" => a.settings.duplicate = number(value()?)?,
             "--reorder" => a.settings.reorder = number(value()?)?,
             "--crashes" => a.crashes = number(value()?)? as usize,
+            "--splits" => a.splits = Some(number(value()?)? as usize),
             "--hours" => a.hours = number(value()?)?,
             "--threads" => a.threads = number(value()?)? as usize,
             "--case" => a.case = Some(value()?),
@@ -221,25 +226,13 @@ fn load(a: &Arguments) -> bool {
     show(a, &acceptance::load::table_of(&sizes, &rates, 60.0, a.settings.seed, a.threads))
 }
 
-fn rumors_table(a: &Arguments) -> bool {
+fn acceptance_table(a: &Arguments, rows: fn(&Scale) -> Vec<acceptance::Task>) -> bool {
     let mut scale = if a.small { Scale::small(a.settings.seed) } else { Scale::whole(a.settings.seed) };
     if let Some(members) = a.members {
         scale.sizes = vec![members];
     }
-    let mut tasks = acceptance::rumors::cells(&scale);
-    tasks.retain(|t| a.only.as_ref().is_none_or(|only| t.name == only));
-    let cells = acceptance::run(tasks, a.threads, |c| {
-        eprintln!("{} n={}: {} ({})", c.what, c.members, c.measured, if c.pass { "pass" } else { "FAIL" });
-    });
-    show(a, &cells)
-}
-
-fn detector_table(a: &Arguments) -> bool {
-    let mut scale = if a.small { Scale::small(a.settings.seed) } else { Scale::whole(a.settings.seed) };
-    if let Some(members) = a.members {
-        scale.sizes = vec![members];
-    }
-    let mut tasks = acceptance::cells(&scale);
+    scale.splits = a.splits.unwrap_or(scale.splits);
+    let mut tasks = rows(&scale);
     tasks.retain(|t| a.only.as_ref().is_none_or(|only| t.name == only));
     let cells = acceptance::run(tasks, a.threads, |c| {
         eprintln!("{} n={}: {} ({})", c.what, c.members, c.measured, if c.pass { "pass" } else { "FAIL" });
@@ -257,8 +250,10 @@ fn run(a: &Arguments) -> Result<bool, String> {
             papers(a, name)
         }
         ["load"] => Ok(load(a)),
-        ["acceptance", "rumors"] => Ok(rumors_table(a)),
-        ["acceptance", "detector"] => Ok(detector_table(a)),
+        ["acceptance", "rumors"] => Ok(acceptance_table(a, acceptance::rumors::cells)),
+        ["acceptance", "detector"] => Ok(acceptance_table(a, acceptance::cells)),
+        ["acceptance", "heal"] => Ok(acceptance_table(a, acceptance::heal_cells)),
+        ["acceptance", "join"] => Ok(acceptance_table(a, acceptance::join_cells)),
         ["ablation"] => {
             let scale = if a.small { ablation::Scale::small(s.seed) } else { ablation::Scale::whole(s.seed) };
             let rows = ablation::run(&scale, |row| eprintln!("{row:?}"));

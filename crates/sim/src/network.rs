@@ -29,6 +29,9 @@ pub enum Loss {
     },
 }
 
+/// A group whose hosts reach every other and are reached by all: with it a partition is not transitive.
+pub const BRIDGE: u32 = u32::MAX;
+
 /// What the network does to every packet. All draws come from its own stream of randomness.
 #[derive(Clone, Debug)]
 pub struct Network {
@@ -49,6 +52,8 @@ pub struct Network {
     /// Bytes that wait for a limited uplink; the next ones are dropped.
     pub uplink_queue_bytes: f64,
     group: Vec<u32>,
+    /// What a host sends to a higher group arrives all the same.
+    upwards: bool,
     cut: BTreeSet<(u32, u32)>,
     deaf: Vec<bool>,
     mute: Vec<bool>,
@@ -77,6 +82,7 @@ impl Network {
             stream_bytes_per_second: 50e6,
             uplink_queue_bytes: 200_000.0,
             group: vec![0; hosts],
+            upwards: false,
             cut: BTreeSet::new(),
             deaf: vec![false; hosts],
             mute: vec![false; hosts],
@@ -103,11 +109,18 @@ impl Network {
         self.uplinks.resize(hosts, Uplink::default());
     }
 
-    /// Puts each host into a group; datagrams pass only within one.
+    /// Puts each host into a group; datagrams pass only within one, and to and from [`BRIDGE`].
     pub fn partition(&mut self, group_of: impl Fn(usize) -> u32) {
+        self.upwards = false;
         for (host, group) in self.group.iter_mut().enumerate() {
             *group = group_of(host);
         }
+    }
+
+    /// As [`Network::partition`], but datagrams to a higher group pass; streams need both ways and do not.
+    pub fn partition_one_way(&mut self, group_of: impl Fn(usize) -> u32) {
+        self.partition(group_of);
+        self.upwards = true;
     }
 
     /// Cuts one direction of one link.
@@ -164,6 +177,7 @@ impl Network {
     /// Ends partitions, cuts, deafness and muteness; loss, duplication and reordering stay.
     pub fn heal(&mut self) {
         self.group.fill(0);
+        self.upwards = false;
         self.cut.clear();
         self.deaf.fill(false);
         self.mute.fill(false);
@@ -171,7 +185,8 @@ impl Network {
 
     /// May a packet pass from one host to another at all?
     pub fn connected(&self, from: usize, to: usize) -> bool {
-        self.group[from] == self.group[to]
+        let (a, b) = (self.group[from], self.group[to]);
+        (a == b || a == BRIDGE || b == BRIDGE || self.upwards && a < b)
             && !self.mute[from]
             && !self.deaf[to]
             && !self.cut.contains(&(from as u32, to as u32))
@@ -273,7 +288,12 @@ mod tests {
         let mut net = Network::lan(4);
         net.partition(|h| u32::from(h >= 2));
         assert!(net.connected(0, 1) && !net.connected(1, 2));
+        net.partition(|h| [0, BRIDGE, 1, 1][h]);
+        assert!(!net.connected(0, 2) && net.connected(0, 1) && net.connected(1, 3) && net.connected(3, 1));
+        net.partition_one_way(|h| u32::from(h >= 2));
+        assert!(net.connected(0, 2) && !net.connected(2, 0));
         net.heal();
+        assert!(net.connected(2, 0));
         net.cut(0, 1);
         assert!(!net.connected(0, 1) && net.connected(1, 0));
         net.deafen(3);

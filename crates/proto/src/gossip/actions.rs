@@ -176,9 +176,7 @@ impl Gossip {
             Action::Open { stream, to } => self.ready.push_back(Ready::Open(stream, to)),
             Action::SendFrame { stream, message } => self.send_frame(now, stream, &message),
             Action::Close { stream } => self.ready.push_back(Ready::Close(stream)),
-            Action::PullFailed { tree } => {
-                self.join.handle_pull_failed(now, tree);
-            }
+            Action::PullFailed { tree, busy } => self.join.handle_pull_failed(now, tree, busy),
             Action::SendFailed { to, message } => self.talk.handle_send_failed(now, to, &message),
             Action::GaveUp { .. } => {}
         }

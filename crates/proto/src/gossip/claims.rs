@@ -157,7 +157,8 @@ impl Gossip {
             Some(Liveness::Dead) if member.liveness.is_living() => {
                 self.hall.revived += 1;
                 self.note_quick(now, id);
-                self.heal.begin(now.mono, member.name().clone(), self.sync.metrics());
+                let before = self.sync_metrics();
+                self.heal.begin(now.mono, member.name().clone(), before);
                 self.tell(Event::MemberRevived(again));
             }
             Some(Liveness::Left) if member.liveness.is_living() => self.tell(Event::MemberRevived(again)),

@@ -352,8 +352,14 @@ impl Gossip {
         }
     }
 
-    /// `J2`: a newcomer with a good cookie.
+    /// `J2`: a newcomer with a good cookie. One that cannot be welcomed yet asks again; if it were known all the same, others
+    /// would beat a member that does not know them, and declare it dead.
     pub(super) fn admit(&mut self, now: Now, member: &Member, spread: bool) {
+        let stranger = self.roster.liveness(member.id()).is_none();
+        let welcome = self.join.welcome(now, member.id(), &self.roster, &mut self.rng);
+        if stranger && welcome.is_none() {
+            return;
+        }
         self.merge_member(now, member, Source::Quiet);
         let Some(known) = self.roster.get(member.id()) else { return };
         if spread {
@@ -362,7 +368,7 @@ impl Gossip {
         }
         // A newcomer that crashes before its own beats have begun is watched by nobody: whoever let it in looks once.
         self.detector.contact_at(now.mono + ADMITTED_CONTACT, member.id());
-        if let Some(welcome) = self.join.welcome(now, member.id(), &self.roster, &mut self.rng) {
+        if let Some(welcome) = welcome {
             self.post_to(member.address(), welcome, Class::Detector);
         }
     }
@@ -391,7 +397,7 @@ impl Gossip {
         let (known, unknown): (Vec<RumorId>, Vec<RumorId>) = ids.iter().partition(|&&id| self.knows(id));
         if large {
             for &id in &unknown {
-                self.transfer.handle_announced(now, from, id, &self.roster);
+                self.transfer.handle_announced(now, from, id, repair, &self.roster);
             }
             if repair {
                 self.sync.handle_large(now, from, ids);

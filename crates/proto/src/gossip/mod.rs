@@ -372,8 +372,16 @@ impl Gossip {
         TalkMetrics { polls_sent, seen_received, ..self.talk.metrics() }
     }
 
+    /// What sessions moved over streams counts like what they moved in datagrams.
     fn sync_metrics(&self) -> SyncMetrics {
-        self.sync.metrics()
+        let (metrics, streams) = (self.sync.metrics(), self.transfer.metrics());
+        SyncMetrics {
+            records_received: metrics.records_received + streams.repair_records_received,
+            records_sent: metrics.records_sent + streams.repair_records_sent,
+            bytes_received: metrics.bytes_received + streams.repair_bytes_received,
+            bytes_sent: metrics.bytes_sent + streams.repair_bytes_sent,
+            ..metrics
+        }
     }
 }
 

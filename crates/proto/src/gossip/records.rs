@@ -126,6 +126,10 @@ impl Gossip {
             }
         };
         self.arrived(now, rumor, news);
+        if news {
+            // What a session replaced is no news any more.
+            self.rumors.drop_member(record.name(), rumor);
+        }
         if let (true, Source::Rumor(hop), Some(member)) = (news, source, self.roster.get(id)) {
             if spread {
                 self.rumors.put_member(now, member, rumor, hop.saturating_add(1), false, &mut self.rng);
@@ -164,8 +168,11 @@ impl Gossip {
                     Source::Quiet | Source::Page if arrived.hot => Some(crate::wire::HOP_COLD),
                     Source::Quiet | Source::Page => None,
                 };
-                if let Some(hop) = hop {
-                    self.rumors.put_entry(now, entry, rumor, hop, false, &mut self.rng);
+                match hop {
+                    Some(hop) => {
+                        self.rumors.put_entry(now, entry, rumor, hop, false, &mut self.rng);
+                    }
+                    None => self.rumors.drop_entry(&entry.key),
                 }
             }
             MergedEntry::Stale { newer } => {

@@ -480,6 +480,30 @@ fn death_revival_and_heal_are_told_in_order_once_on_both_sides() {
 }
 
 #[test]
+fn the_account_of_a_heal_counts_large_records_and_streams() {
+    const LARGE: usize = 50_000;
+    let mut world = World::joined(4);
+    world.cut = [(0, 2), (0, 3), (1, 2), (1, 3)].into();
+    world.run(secs(15));
+    for host in [0, 2] {
+        let large: Arc<[u8]> = vec![host as u8; LARGE].into();
+        world.command(host, |g, now| g.set(now, &[b'k', host as u8], large, None)).unwrap();
+    }
+    world.run(secs(15));
+    world.cut.clear();
+    world.run(secs(40));
+    let heals: Vec<Healed> = (0..4).flat_map(|host| world.heals(host)).collect();
+    assert_eq!(heals.len(), 4);
+    let total = |of: fn(&Healed) -> u64| heals.iter().map(of).sum::<u64>();
+    // Each value crosses once by a session at least; a session that announced it to one whom a rumor served gives nothing.
+    let (received, sent) = (total(|h| h.keys_received), total(|h| h.keys_sent));
+    assert!((2..=4).contains(&received) && sent >= received, "{heals:?}");
+    let bytes = total(|h| h.bytes) as usize;
+    assert!(bytes >= 2 * received as usize * LARGE, "both ends count: {heals:?}");
+    assert!((0..4).all(|host| world.hosts[host].gossip.len() == 2));
+}
+
+#[test]
 fn one_that_left_and_lives_again_is_told_as_revived_and_a_late_verdict_does_not_bring_it_back() {
     let mut world = World::joined(3);
     let c = world.id(2);

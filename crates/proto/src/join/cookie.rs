@@ -51,7 +51,8 @@ impl Cookies {
     }
 }
 
-/// At most 1,000 CHALLENGEs per second; they and WELCOMEs together at most B/4, over a depth of one second.
+/// At most 1,000 CHALLENGEs per second; they and WELCOMEs together at most B/2, over a depth of half a second. Who is not
+/// welcomed asks again.
 pub(super) struct Gate {
     bytes_per_second: f64,
     bytes: f64,
@@ -61,10 +62,10 @@ pub(super) struct Gate {
 
 impl Gate {
     pub(super) fn new(bytes_per_second_max: u64, now: Mono) -> Gate {
-        let bytes_per_second = bytes_per_second_max as f64 / 4.0;
+        let bytes_per_second = bytes_per_second_max as f64 / 2.0;
         Gate {
             bytes_per_second,
-            bytes: bytes_per_second,
+            bytes: bytes_per_second / 2.0,
             challenges: CHALLENGES_PER_SECOND / 4.0,
             filled: now,
         }
@@ -73,7 +74,7 @@ impl Gate {
     fn fill(&mut self, now: Mono) {
         let elapsed = now.since(self.filled).as_secs_f64();
         self.filled = self.filled.max(now);
-        self.bytes = (self.bytes + elapsed * self.bytes_per_second).min(self.bytes_per_second);
+        self.bytes = (self.bytes + elapsed * self.bytes_per_second).min(self.bytes_per_second / 2.0);
         let challenges = self.challenges + elapsed * CHALLENGES_PER_SECOND;
         self.challenges = challenges.min(CHALLENGES_PER_SECOND / 4.0);
     }

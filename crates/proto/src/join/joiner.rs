@@ -440,11 +440,12 @@ impl Join {
         }
     }
 
-    /// A PULL over a stream was refused or broke: asked again from the first gap after the retry wait.
-    pub fn handle_pull_failed(&mut self, now: Now, tree: Tree) {
+    /// A PULL over a stream was refused (`busy`) or broke: asked again from the first gap after the retry wait; if it broke, in
+    /// datagrams.
+    pub fn handle_pull_failed(&mut self, now: Now, tree: Tree, busy: bool) {
         if let Some(pull) = self.pull.as_mut().filter(|p| p.tree == tree && p.streaming) {
             pull.streaming = false;
-            pull.source.stream_failed = true;
+            pull.source.stream_failed = !busy;
             pull.wait(now.mono);
         }
     }

@@ -5,9 +5,9 @@
 //! - Every authenticated datagram or frame, before the sender is looked up: [`Join::handle_heard`] with the header's id (unknown
 //!   and retired ones too). With my own id: [`Join::handle_own`], then drop it.
 //! - Unknown sender, no HELLO, CHALLENGE, WELCOME or refusal inside: [`Join::challenge`]; send what it returns to the source.
-//! - HELLO: [`Join::handle_hello`]; on `Accept` merge the record (put it hot at hop 0 if `spread`), and if the roster did not
-//!   refuse it send [`Join::welcome`] to the record's address; on `Reply` send the message to that address. [`Action::Admit`]
-//!   later means the same as `Accept`.
+//! - HELLO: [`Join::handle_hello`]; on `Accept` ask [`Join::welcome`]; none for a stranger: nothing. Else merge the record (put it
+//!   hot at hop 0 if `spread`), and if the roster did not refuse it send the WELCOME to the record's address; on `Reply` send the
+//!   message to that address. [`Action::Admit`] later means the same as `Accept`.
 //! - CHALLENGE: [`Join::handle_challenge`], known sender or not.
 //! - WELCOME: [`Join::handle_welcome`] BEFORE its record is merged; then see [`WelcomeVerdict`].
 //! - RECORD with hop [`HOP_REFUSED`] of my own name under another id: [`Join::handle_refusal`] and nothing else.
@@ -391,7 +391,7 @@ impl Join {
         HelloVerdict::Accept { spread }
     }
 
-    /// The WELCOME for an accepted newcomer; none above B/4 (`J6`): it asks again.
+    /// The WELCOME for a newcomer; none above B/2 (`J6`): then it is not let in yet, and asks again.
     pub fn welcome(&mut self, now: Now, to: MemberId, roster: &Roster, rng: &mut Rng) -> Option<Message> {
         let member = roster.me();
         let ids = roster.pick(rng, 6, |id| id != to && roster.is_alive(id));

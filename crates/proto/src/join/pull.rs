@@ -87,13 +87,12 @@ impl Pull {
         self.complete
     }
 
-    /// Over a stream? Entries always; members when what is known so far of the evenly spread places means more than 200.
+    /// Over a stream? Entries always; members when what is known so far of the evenly spread places means more than 200, or
+    /// when datagrams brought nothing: a source that many join by has no budget left for them.
     pub(super) fn wants_stream(&self) -> bool {
         let share = self.cursor as f64 / u64::MAX as f64;
-        self.tree == Tree::Entries
-            || !self.source.stream_failed
-                && self.records as f64 > DATAGRAM_LIVING_MAX * share
-                && self.cursor > 0
+        let many = self.cursor > 0 && self.records as f64 > DATAGRAM_LIVING_MAX * share;
+        self.tree == Tree::Entries || !self.source.stream_failed && (many || self.tries > 0)
     }
 
     /// A PULL leaves now.

@@ -290,6 +290,14 @@ impl HotList {
         }
     }
 
+    pub fn remove_name(&mut self, name: &str, but: RumorId) {
+        if let Some(&number) = self.by_name.get(name)
+            && self.by_id.get(&but) != Some(&number)
+        {
+            self.remove(number);
+        }
+    }
+
     pub fn get(&self, number: u64) -> Option<&Hot> {
         self.all.get(&number)
     }

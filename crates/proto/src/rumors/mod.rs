@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use crate::budget::{Budget, Class, DATAGRAM_OVERHEAD};
 use crate::config::{Config, Gossip, Interest, Mode};
-use crate::entry::Entry;
+use crate::entry::{Entry, Key};
 use crate::member::{Claim, Member, MemberId};
 use crate::metrics::RumorMetrics;
 use crate::record::{Record, RumorId};
@@ -205,6 +205,17 @@ impl Rumors {
     /// Forgets the claim about `id`.
     pub fn drop_claim(&mut self, id: MemberId) {
         self.hot.remove_claim(id);
+    }
+
+    /// Forgets the entry under `key`: it was replaced by one that is no rumor. Its old version would be asked for by all, as
+    /// nobody holds it any more, and with a round back for each WANT (`R3`) never grow cold.
+    pub fn drop_entry(&mut self, key: &Key) {
+        self.hot.remove_key(key);
+    }
+
+    /// Forgets the member record of this name unless it is `id`; likewise.
+    pub fn drop_member(&mut self, name: &str, id: RumorId) {
+        self.hot.remove_name(name, id);
     }
 
     /// Another member announced records I lack (`R4`): asks it, or makes it the next one to ask. Large records are not

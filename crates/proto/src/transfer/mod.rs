@@ -23,7 +23,7 @@ use crate::output::StreamId;
 use crate::record::{Record, RumorId, Tree};
 use crate::roster::Roster;
 use crate::time::{Mono, Now};
-use crate::wire::{self, Message, Page};
+use crate::wire::{self, Message, Page, message_bytes};
 
 use serve::{LargeRate, PAGE_BYTES, PullRate};
 use stream::{Out, Sending, Stream};
@@ -68,6 +68,8 @@ pub enum Action {
     PullFailed {
         /// Of which tree.
         tree: Tree,
+        /// The source serves too many others at present.
+        busy: bool,
     },
     /// A message of [`Transfer::send`] was not sent: the stream could not be opened, or broke.
     SendFailed {
@@ -109,6 +111,14 @@ pub struct TransferMetrics {
     pub records_received: u64,
     /// Large records sent.
     pub records_sent: u64,
+    /// Of the records received and sent, those that a session of anti-entropy asked for, and their bytes.
+    pub repair_records_received: u64,
+    /// Likewise.
+    pub repair_records_sent: u64,
+    /// Likewise.
+    pub repair_bytes_received: u64,
+    /// Likewise.
+    pub repair_bytes_sent: u64,
     /// BUSY sent.
     pub busy_sent: u64,
     /// Large records given up.
@@ -127,7 +137,7 @@ const ACCEPTED_MAX: usize = 256;
 /// Large records under way, each direction (`R6`).
 const RECORDS_MAX: usize = 4;
 /// PULLs served at once.
-const PULLS_OUT_MAX: usize = 4;
+const PULLS_OUT_MAX: usize = 16;
 /// Messages waiting on one stream.
 const QUEUE_MAX: usize = 32;
 /// Idle time after which I close what I opened; the other side waits half as long again, so that closes do not cross.
@@ -157,6 +167,8 @@ struct TooLong;
 struct Want {
     announcers: Vec<MemberId>,
     asked_last: Option<MemberId>,
+    /// A session announced it (`S5`), not a rumor.
+    repair: bool,
     /// On which stream it was asked for.
     stream: Option<StreamId>,
     /// Next try, while not asked.
@@ -212,9 +224,9 @@ impl Transfer {
         }
     }
 
-    /// A member announced a record that is too large for datagrams and that I lack (`R6`). Beyond `wants_max` records
-    /// nothing happens: anti-entropy brings them.
-    pub fn handle_announced(&mut self, now: Now, from: MemberId, id: RumorId, roster: &Roster) {
+    /// A member announced a record that is too large for datagrams and that I lack (`R6`); `repair`: in a session. Beyond
+    /// `wants_max` records nothing happens: anti-entropy brings them.
+    pub fn handle_announced(&mut self, now: Now, from: MemberId, id: RumorId, repair: bool, roster: &Roster) {
         if !self.wants.contains_key(&id) && self.wants.len() >= self.wants_max {
             self.metrics.dropped += 1;
             return;
@@ -223,6 +235,7 @@ impl Transfer {
         let want = self.wants.entry(id).or_insert(Want {
             announcers: Vec::new(),
             asked_last: None,
+            repair,
             stream: None,
             at,
             strikes: 0,
@@ -299,7 +312,8 @@ impl Transfer {
         want.stream = Some(stream);
         s.asked.insert(id);
         s.touch(now);
-        s.out.push_back(Out::Control(Message::Want { repair: false, large: true, ids: vec![id] }));
+        let want = Message::Want { repair: want.repair, large: true, ids: vec![id] };
+        s.out.push_back(Out::Control(want));
         self.ready.insert(stream);
         true
     }
@@ -337,7 +351,7 @@ impl Transfer {
                 self.pulls.insert(tree, stream);
                 self.ready.insert(stream);
             }
-            None => self.actions.push_back(Action::PullFailed { tree }),
+            None => self.actions.push_back(Action::PullFailed { tree, busy: false }),
         }
     }
 
@@ -432,7 +446,7 @@ impl Transfer {
         let failed: Vec<Tree> = self.pulls.iter().filter(|(_, p)| **p == stream).map(|(t, _)| *t).collect();
         for tree in failed {
             self.pulls.remove(&tree);
-            self.actions.push_back(Action::PullFailed { tree });
+            self.actions.push_back(Action::PullFailed { tree, busy: false });
         }
         if let Some(Sending { message, to: Some(to), .. }) = s.sending {
             self.actions.push_back(Action::SendFailed { to, message });
@@ -475,14 +489,14 @@ impl Transfer {
         }
         s.active_at = now.mono;
         match message {
-            Message::Want { ids, .. } => {
+            Message::Want { repair, ids, .. } => {
                 let mut room = RECORDS_MAX.saturating_sub(records_out);
                 for id in ids {
                     if s.out.len() >= QUEUE_MAX {
                         self.metrics.dropped += 1;
                     } else if room > 0 {
                         room -= 1;
-                        s.out.push_back(Out::Record(id));
+                        s.out.push_back(Out::Record { id, repair });
                     } else {
                         s.out.push_back(Out::Control(Message::Busy { tree: None, id: Some(id) }));
                         self.metrics.busy_sent += 1;
@@ -506,10 +520,17 @@ impl Transfer {
                     Record::Member(m) => hasher.member_rumor(&m.profile),
                 };
                 if s.asked.remove(&id) {
-                    self.wants.remove(&id);
                     self.metrics.records_received += 1;
+                    let message = Message::Record { hop, record };
+                    if self.wants.remove(&id).is_some_and(|want| want.repair) {
+                        self.metrics.repair_records_received += 1;
+                        self.metrics.repair_bytes_received += message_bytes(&message) as u64;
+                    }
                     self.start_wants(now.mono, roster);
-                    return Delivered::Record { hop, record };
+                    if let Message::Record { hop, record } = message {
+                        return Delivered::Record { hop, record };
+                    }
+                    return Delivered::Nothing;
                 }
                 self.metrics.dropped += 1;
             }
@@ -522,7 +543,7 @@ impl Transfer {
             }
             Message::Busy { tree: Some(tree), .. } if self.pulls.get(&tree) == Some(&stream) => {
                 self.pulls.remove(&tree);
-                self.actions.push_back(Action::PullFailed { tree });
+                self.actions.push_back(Action::PullFailed { tree, busy: true });
             }
             Message::Busy { id: Some(id), .. } if s.asked.remove(&id) => {
                 self.strike(now.mono, id, 1);

@@ -177,14 +177,19 @@ impl Transfer {
         let (message, to, class) = match s.out.pop_front()? {
             Out::Control(message) => return Some(message),
             Out::Push { to, message } => (message, Some(to), Class::Entries),
-            Out::Record(id) => {
+            Out::Record { id, repair } => {
                 let Some((hop, record)) = source.record(id) else {
                     self.metrics.busy_sent += 1;
                     return Some(Message::Busy { tree: None, id: Some(id) });
                 };
                 let of_member = matches!(record, Record::Member(_));
                 let class = if of_member { Class::Members } else { Class::Entries };
-                (Message::Record { hop, record }, None, class)
+                let message = Message::Record { hop, record };
+                if repair {
+                    self.metrics.repair_records_sent += 1;
+                    self.metrics.repair_bytes_sent += message_bytes(&message) as u64;
+                }
+                (message, None, class)
             }
         };
         let mut bytes = Vec::new();

@@ -13,8 +13,8 @@ use crate::wire::Message;
 pub(super) enum Out {
     /// WANT, PULL, BUSY: small, not charged.
     Control(Message),
-    /// A record, read when its turn comes.
-    Record(RumorId),
+    /// A record, read when its turn comes; `repair`: a session asked for it.
+    Record { id: RumorId, repair: bool },
     /// A message of `Transfer::send`.
     Push { to: MemberId, message: Message },
 }
@@ -84,7 +84,7 @@ impl Stream {
 
     /// Records served here, waiting or under way.
     pub(super) fn records_out(&self) -> usize {
-        let waiting = self.out.iter().filter(|o| matches!(o, Out::Record(_))).count();
+        let waiting = self.out.iter().filter(|o| matches!(o, Out::Record { .. })).count();
         let leaving = matches!(&self.sending, Some(s) if matches!(s.message, Message::Record { .. }));
         waiting + usize::from(self.sending_record || leaving)
     }

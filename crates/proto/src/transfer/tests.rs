@@ -95,7 +95,7 @@ impl Side {
     }
 
     fn announced(&mut self, ms: u64, from: u64, id: RumorId) {
-        self.transfer.handle_announced(at(ms), MemberId(from), id, &self.roster);
+        self.transfer.handle_announced(at(ms), MemberId(from), id, false, &self.roster);
     }
 
     fn closed(&mut self, ms: u64, stream: StreamId) {
@@ -407,23 +407,24 @@ fn back_pressure_holds_pages_and_a_dead_reader_is_let_go() {
 }
 
 #[test]
-fn a_fifth_pull_is_refused_and_the_asker_told() {
-    let (mut a, mut b) = (Side::new(1, 9), Side::new(2, 9));
+fn one_pull_too_many_is_refused_and_the_asker_told() {
+    const MAX: u64 = PULLS_OUT_MAX as u64;
+    let (mut a, mut b) = (Side::new(1, 9), Side::new(2, 9 + MAX));
     (b.shelf.pages, b.shelf.page_bytes) = (100, 1_000);
-    for n in 0..5 {
+    for n in 0..=MAX {
         b.transfer.handle_accepted(at(0), StreamId(1 + 2 * n), address(3 + n));
         b.message(0, StreamId(1 + 2 * n), 3 + n, Message::Pull { tree: Tree::Entries, cursor: 0 });
     }
     let sent = frames(b.polled(0));
     let refused = Message::Busy { tree: Some(Tree::Entries), id: None };
     assert_eq!(sent.iter().filter(|m| **m == refused).count(), 1);
-    assert_eq!(sent.iter().filter(|m| matches!(m, Message::Page(_))).count(), 4);
+    assert_eq!(sent.iter().filter(|m| matches!(m, Message::Page(_))).count(), PULLS_OUT_MAX);
     a.transfer.pull(at(0), Tree::Entries, address(2), 0, &a.roster);
     let stream = opened(&a.polled(0))[0].0;
     a.transfer.handle_opened(at(1), stream);
     assert_eq!(frames(a.polled(1)), [Message::Pull { tree: Tree::Entries, cursor: 0 }]);
     a.message(2, stream, 2, refused);
-    assert_eq!(a.polled(2), [Action::PullFailed { tree: Tree::Entries }]);
+    assert_eq!(a.polled(2), [Action::PullFailed { tree: Tree::Entries, busy: true }]);
     // Pages after that are not asked for.
     let late =
         Page { tree: Tree::Entries, from: 0, next: 1, last: true, records: Vec::new(), claims: Vec::new() };
@@ -454,7 +455,7 @@ fn idle_streams_close_after_ten_seconds() {
     a.transfer.pull(at(20_000), Tree::Entries, address(3), 0, &a.roster);
     let dead = opened(&a.polled(20_000))[0].0;
     a.timeout(25_000);
-    let failed = Action::PullFailed { tree: Tree::Entries };
+    let failed = Action::PullFailed { tree: Tree::Entries, busy: false };
     assert_eq!(a.polled(25_000), [Action::Close { stream: dead }, failed]);
 }
 

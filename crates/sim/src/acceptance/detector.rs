@@ -12,11 +12,11 @@ use crate::stats::Quantiles;
 use crate::world::Stall;
 
 /// Values of one row for 10, 100 and 1000 members; from 10,000 on the last one stands.
-fn by_size<T: Copy>(members: usize, values: [T; 3]) -> T {
+pub(super) fn by_size<T: Copy>(members: usize, values: [T; 3]) -> T {
     values[if members < 100 { 0 } else { usize::from(members >= 1_000) + 1 }]
 }
 
-fn cell(
+pub(super) fn cell(
     what: String,
     members: usize,
     seed: u64,
@@ -27,7 +27,7 @@ fn cell(
     Cell { what, members, required, measured, exposure, seed, pass: true }
 }
 
-fn with(mut cell: Cell, pass: bool, failures: &[String]) -> Cell {
+pub(super) fn with(mut cell: Cell, pass: bool, failures: &[String]) -> Cell {
     cell.pass = pass && failures.is_empty();
     if let Some(first) = failures.first() {
         cell.measured += &format!("; {first}");
@@ -62,7 +62,7 @@ pub fn cells(scale: &Scale) -> Vec<Task> {
     tasks
 }
 
-fn push(
+pub(super) fn push(
     tasks: &mut Vec<Task>,
     name: &'static str,
     cost: f64,

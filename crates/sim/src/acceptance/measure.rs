@@ -14,7 +14,7 @@ use crate::network::{Loss, Network};
 use crate::stats::Quantiles;
 use crate::world::{News, Stall, World};
 
-const FULL_WITHIN: Duration = Duration::from_secs(120);
+pub(super) const FULL_WITHIN: Duration = Duration::from_secs(120);
 
 /// What befalls one member.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,6 +59,11 @@ pub struct Quiet {
     pub datagrams: f64,
     /// Violated invariants.
     pub failures: Vec<String>,
+}
+
+/// `members` members with full views on a clean local network, under the `lan` preset, and `spare` hosts that are down.
+pub(super) fn bed(members: usize, spare: usize, seed: u64) -> World {
+    bed_of(members, spare, seed, Config::lan(), false)
 }
 
 /// `members` members with full views and `spare` hosts that are down, on a network that loses nothing yet; `wan`: 40 +- 8 ms

@@ -1,6 +1,8 @@
-//! The detector rows of the acceptance table (`combined-protocol.md`, section 8): ours beside the required value.
+//! Rows of the acceptance table (`combined-protocol.md`, section 8): ours beside the required value.
 
 mod detector;
+mod heal;
+mod join;
 pub mod load;
 pub mod measure;
 pub mod rumors;
@@ -11,6 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde::Serialize;
 
 pub use detector::cells;
+pub use heal::cells as heal_cells;
+pub use join::cells as join_cells;
 
 /// How much is measured.
 #[derive(Clone, Debug)]
@@ -148,5 +152,27 @@ mod tests {
         let cells = run(cells(&scale), 2, |_| {});
         assert!(cells.iter().all(|c| c.pass), "{}", table(&cells));
         assert!(cells.len() >= 30, "{}", table(&cells));
+    }
+
+    fn holds(tasks: Vec<Task>, least: usize) {
+        let cells = run(tasks, 2, |_| {});
+        assert!(cells.iter().all(|c| c.pass) && cells.len() >= least, "{}", table(&cells));
+    }
+
+    #[test]
+    fn heals_hold_what_small_samples_show() {
+        holds(heal_cells(&Scale { sizes: vec![10], ..Scale::small(1) }), 9);
+    }
+
+    #[test]
+    fn joins_hold_what_small_samples_show() {
+        holds(join_cells(&Scale { sizes: vec![10], ..Scale::small(1) }), 8);
+    }
+
+    #[test]
+    fn many_join_at_once_with_records_of_any_size() {
+        let mut tasks = join_cells(&Scale { sizes: vec![100], ..Scale::small(2) });
+        tasks.retain(|t| t.name.starts_with("mass"));
+        holds(tasks, 3);
     }
 }

@@ -27,7 +27,8 @@ impl World {
                         self.checker.fail(format!("host {host}: waits for {at:?} at {:?}", now.mono));
                         break;
                     }
-                    self.set_timer(host, at);
+                    let lag = self.hosts[host].mono_lag;
+                    self.set_timer(host, if at == Mono::FAR { at } else { at + lag });
                     break;
                 }
                 Output::Transmit { to } => self.transmit(host, to, &buf),
@@ -38,9 +39,9 @@ impl World {
                     }
                     if let Some((news, member)) = host::news(&event) {
                         let subject = World::host_named(member.name()).unwrap_or(u32::MAX);
-                        self.log.push(Told { at: now.mono, host: host as u32, subject, news });
+                        self.log.push(Told { at: self.now, host: host as u32, subject, news });
                     } else if host::is_talk(&event) {
-                        self.said.push((now.mono, host as u32, event));
+                        self.said.push((self.now, host as u32, event));
                     }
                 }
                 Output::Open { stream, to } => self.open_stream(host, stream, to),
@@ -54,7 +55,7 @@ impl World {
     }
 
     /// One event per host waits in the queue, the earliest; a later deadline is set when that one comes.
-    fn set_timer(&mut self, host: usize, at: Mono) {
+    pub(super) fn set_timer(&mut self, host: usize, at: Mono) {
         let h = &mut self.hosts[host];
         h.timer = at;
         if at < h.scheduled {
@@ -63,9 +64,18 @@ impl World {
         }
     }
 
-    pub(super) fn account(&mut self, host: usize, wire_bytes: usize) {
+    /// Bytes of pages (`streamed`) are counted apart: they have a rate of their own.
+    pub(super) fn account(&mut self, host: usize, wire_bytes: usize, streamed: bool) {
         let second = self.now.0 / 1_000_000_000;
         let h = &mut self.hosts[host];
+        if h.second_with_streams.0 != second {
+            h.second_with_streams = (second, 0);
+        }
+        h.second_with_streams.1 += wire_bytes as u64;
+        h.busiest_with_streams = h.busiest_with_streams.max(h.second_with_streams.1);
+        if streamed {
+            return;
+        }
         if h.second.0 != second {
             h.second = (second, 0);
         }
@@ -78,7 +88,7 @@ impl World {
         if sealed > self.config.limits.datagram_bytes_max {
             self.checker.fail(format!("host {from}: datagram of {sealed} B"));
         }
-        self.account(from, sealed + DATAGRAM_OVERHEAD);
+        self.account(from, sealed + DATAGRAM_OVERHEAD, false);
         let h = &mut self.hosts[from];
         h.datagrams += 1;
         h.payload_bytes += sealed as u64;
@@ -198,7 +208,7 @@ impl World {
         self.steps += 1;
         self.note(2, to, self.host_at(from).unwrap_or(0) as u64, &bytes);
         let h = &mut self.hosts[to];
-        if h.gossip.is_none() {
+        if h.gossip.is_none() || h.is_asleep() {
             return;
         }
         if h.is_stalled() || !h.slowness.is_zero() || !h.socket.is_empty() {

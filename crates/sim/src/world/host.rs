@@ -60,7 +60,7 @@ pub(super) fn news(event: &Event) -> Option<(News, &Member)> {
     })
 }
 
-/// Is it of broadcasts, queries, mail or confirmations?
+/// Is it of broadcasts, queries, mail or confirmations, or a heal's account?
 pub(super) fn is_talk(event: &Event) -> bool {
     matches!(
         event,
@@ -72,6 +72,7 @@ pub(super) fn is_talk(event: &Event) -> bool {
             | Event::AnswerReceived { .. }
             | Event::QueryEnded { .. }
             | Event::Confirmed { .. }
+            | Event::PartitionHealed(_)
     )
 }
 
@@ -91,6 +92,8 @@ pub struct Host {
     pub gossip: Option<Gossip>,
     /// Own wall clock minus the true one, ms.
     pub clock_offset_ms: i64,
+    /// How far the own monotonic clock is behind virtual time: the sum of all sleeps.
+    pub mono_lag: Duration,
     /// Datagrams sent.
     pub datagrams: u64,
     /// Bytes of datagrams as sealed, IP and UDP headers not counted.
@@ -101,12 +104,17 @@ pub struct Host {
     pub second: (u64, u64),
     /// Most bytes with headers in any second.
     pub busiest_second: u64,
+    /// The same with the bytes of frames.
+    pub second_with_streams: (u64, u64),
+    /// Most of these in any second.
+    pub busiest_with_streams: u64,
     /// Datagrams its full socket dropped.
     pub socket_dropped: u64,
     /// Bytes its socket keeps; default [`SOCKET_BYTES`].
     pub socket_bytes_max: usize,
     /// Time it takes to handle one datagram; zero is none.
     pub slowness: Duration,
+    pub(super) asleep_since: Option<Mono>,
     /// What survives its processes; none: nothing does.
     pub disk: Option<super::Disk>,
     pub(super) seeds: Vec<usize>,
@@ -125,11 +133,15 @@ impl Host {
         Host {
             gossip: None,
             clock_offset_ms,
+            mono_lag: Duration::ZERO,
+            asleep_since: None,
             datagrams: 0,
             payload_bytes: 0,
             stream_bytes: 0,
             second: (0, 0),
             busiest_second: 0,
+            second_with_streams: (0, 0),
+            busiest_with_streams: 0,
             socket_dropped: 0,
             socket_bytes_max: SOCKET_BYTES,
             slowness: Duration::ZERO,
@@ -149,6 +161,11 @@ impl Host {
     /// Does it receive nothing at present?
     pub fn is_stalled(&self) -> bool {
         self.stall.is_some()
+    }
+
+    /// Does its computer sleep? Then what comes to it is lost.
+    pub fn is_asleep(&self) -> bool {
+        self.asleep_since.is_some()
     }
 
     pub(super) fn holds_sends(&self) -> bool {
@@ -183,6 +200,7 @@ impl Host {
         self.gossip = None;
         self.timer = Mono::FAR;
         self.stall = None;
+        self.asleep_since = None;
         self.socket.clear();
         self.socket_bytes = 0;
         self.held.clear();

@@ -70,7 +70,7 @@ pub struct World {
     pub checker: Checker,
     /// What all users were told, oldest first.
     pub log: Vec<Told>,
-    /// What all users were told of broadcasts, queries, mail and confirmations: when, whose user, what; oldest first.
+    /// What all users were told of broadcasts, queries, mail, confirmations and heals: when, whose user, what; oldest first.
     pub said: Vec<(Mono, u32, Event)>,
     /// Events handled.
     pub steps: u64,
@@ -78,6 +78,8 @@ pub struct World {
     pub tap: Option<Tap>,
     /// Hears everything that users are told.
     pub ear: Option<Ear>,
+    /// Names of members are this long at least, for large records.
+    pub name_bytes: usize,
     /// Tags of members that are started without any.
     pub tags: Tags,
     /// Once set, time passes and nothing happens any more: whatever runs comes to its end soon.
@@ -112,6 +114,7 @@ impl World {
             steps: 0,
             tap: None,
             ear: None,
+            name_bytes: 0,
             tags: Tags::new(),
             stop: Arc::default(),
             config,
@@ -166,7 +169,7 @@ impl World {
 
     /// The host whose member has this name.
     pub fn host_named(name: &str) -> Option<u32> {
-        name.strip_prefix('m')?.parse().ok()
+        name.trim_end_matches('-').strip_prefix('m')?.parse().ok()
     }
 
     /// The seed.
@@ -197,7 +200,8 @@ impl World {
     /// The time as this host's clocks show it.
     pub fn clock(&self, host: usize) -> Now {
         let ms = (EPOCH_MS + self.now.0 / 1_000_000) as i64 + self.hosts[host].clock_offset_ms;
-        Now { mono: self.now, wall: Wall(ms.max(0) as u64) }
+        let lag = self.hosts[host].mono_lag.as_nanos() as u64;
+        Now { mono: Mono(self.now.0.saturating_sub(lag)), wall: Wall(ms.max(0) as u64) }
     }
 
     /// Name of a host's member.
@@ -212,14 +216,20 @@ impl World {
 
     /// As [`World::start`], with tags.
     pub fn start_with(&mut self, host: usize, seeds: &[usize], tags: Tags) {
-        let Some(mut gossip) = self.process(host, tags) else { return };
+        self.start_as(host, host, seeds, tags);
+    }
+
+    /// As [`World::start_with`], under the name of another host.
+    pub fn start_as(&mut self, host: usize, named: usize, seeds: &[usize], tags: Tags) {
+        let Some(mut gossip) = self.process(host, named, tags) else { return };
         gossip.join(self.clock(host), self.resolved(seeds));
         self.put(host, gossip, seeds);
     }
 
     /// Starts the first `members` hosts as a cluster that has been whole for long: views are full, records shared.
     pub fn start_whole(&mut self, members: usize) {
-        let started: Vec<Gossip> = (0..members).filter_map(|h| self.process(h, self.tags.clone())).collect();
+        let started: Vec<Gossip> =
+            (0..members).filter_map(|h| self.process(h, h, self.tags.clone())).collect();
         let all: Vec<Member> = started.iter().filter_map(Gossip::me).collect();
         for (host, mut gossip) in started.into_iter().enumerate() {
             gossip.adopt(self.clock(host), &all);
@@ -228,13 +238,13 @@ impl World {
     }
 
     /// A new process of a host, which has not yet been told anything.
-    fn process(&mut self, host: usize, tags: Tags) -> Option<Gossip> {
+    fn process(&mut self, host: usize, named: usize, tags: Tags) -> Option<Gossip> {
         let runs = self.hosts[host].runs + 1;
         let mut rng = Rng::from_number(self.seed ^ (host as u64) << 20 ^ runs << 52 ^ 0x0067_6f73);
         let mut seed = [0u8; 32];
         rng.fill(&mut seed);
         let identity = Identity {
-            name: World::name(host),
+            name: format!("{:-<1$}", World::name(named), self.name_bytes),
             generation_stored: self.hosts[host].disk.as_ref().and_then(Disk::generation),
             address: self.address(host),
             tags,
@@ -316,7 +326,7 @@ impl World {
 
     /// Continues a stalled process: what it held back leaves, the socket is drained, then timers run.
     pub fn resume(&mut self, host: usize) {
-        if self.hosts[host].stall.take().is_none() {
+        if self.hosts[host].is_asleep() || self.hosts[host].stall.take().is_none() {
             return;
         }
         for (to, bytes) in std::mem::take(&mut self.hosts[host].held) {
@@ -331,6 +341,31 @@ impl World {
         }
         if self.hosts[host].timer <= self.now {
             self.fire(host);
+        }
+    }
+
+    /// The computer of a host falls asleep: nothing runs, its monotonic clock stands, what comes is lost, streams break.
+    pub fn sleep(&mut self, host: usize) {
+        if self.is_up(host) && !self.hosts[host].is_asleep() {
+            self.stall(host, Stall::Cpu);
+            self.hosts[host].asleep_since = Some(self.now);
+            self.close_streams_of(host);
+        }
+    }
+
+    /// It wakes: the wall clock has gone on, the monotonic one has not.
+    pub fn wake(&mut self, host: usize) {
+        let Some(since) = self.hosts[host].asleep_since.take() else { return };
+        let slept = self.now.since(since);
+        let h = &mut self.hosts[host];
+        h.mono_lag += slept;
+        if h.timer != Mono::FAR {
+            h.timer = h.timer + slept;
+        }
+        self.resume(host);
+        let timer = self.hosts[host].timer;
+        if timer != Mono::FAR {
+            self.set_timer(host, timer);
         }
     }
 

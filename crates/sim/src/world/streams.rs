@@ -84,10 +84,9 @@ impl World {
     pub(super) fn send_frame(&mut self, host: usize, stream: StreamId, plain: &[u8]) {
         self.hosts[host].stream_bytes += plain.len() as u64;
         // Pages have a rate of their own; everything else counts against the budget.
-        if plain.get(HEADER_BYTES) != Some(&PAGE) {
-            let segments = plain.len() / SEGMENT_BYTES + 1;
-            self.account(host, plain.len() + self.config.seal_bytes + segments * SEGMENT_OVERHEAD);
-        }
+        let segments = plain.len() / SEGMENT_BYTES + 1;
+        let is_page = plain.get(HEADER_BYTES) == Some(&PAGE);
+        self.account(host, plain.len() + self.config.seal_bytes + segments * SEGMENT_OVERHEAD, is_page);
         let Some(&(conn, forward)) = self.by_stream.get(&(host, stream)) else { return };
         let mut delay = self.network.draw_delay(&mut self.net_rng);
         let peer = self.conns[conn].ends[usize::from(forward)].host;
@@ -143,7 +142,8 @@ impl World {
         let Some((conn, forward)) = self.by_stream.remove(&(host, stream)) else { return };
         self.conns[conn].ends[usize::from(!forward)].open = false;
         let delay = self.network.draw_delay(&mut self.net_rng);
-        let after = self.conns[conn].ends[usize::from(!forward)].free_at.max(self.now) + delay;
+        let own = &self.conns[conn].ends[usize::from(!forward)];
+        let after = (own.arrives_at + Duration::from_nanos(1)).max(own.free_at.max(self.now) + delay);
         self.queue.push(after, What::Closed { conn, forward });
     }
 

@@ -100,8 +100,7 @@ fn a_thousand_join_within_two_seconds_through_one_seed() {
         let all = |w: &World| w.peers.iter().skip(1).all(|p| p.phase() == Phase::Joined);
         let done = w.run_until(until, all);
         assert!(done, "loss {loss}");
-        let held = w.peers[0].join.metrics().held_back;
-        assert!(held > 0 && w.bytes < 500_000, "{held} held back, {} B sent by the seed", w.bytes);
+        assert!(w.bytes < 500_000, "{} B sent by the seed", w.bytes);
     }
 }
 
@@ -411,8 +410,8 @@ fn nothing_is_amplified_before_the_address_is_proven() {
         assert_eq!(p.join.poll_action(), None);
     }
     assert!(went * 8 < came, "{went} of {came}");
-    // 1,000/s over 2 s and a quarter in stock, or B/4 in bytes, whichever is less.
-    let by_bytes = (3.0 * 64_000.0 / (11.0 + 12.0 + 24.0 + 28.0)) as u64;
+    // 1,000/s over 2 s and a quarter in stock, or B/2 in bytes and half a second's in stock, whichever is less.
+    let by_bytes = (2.5 * 128_000.0 / (11.0 + 12.0 + 24.0 + 28.0)) as u64;
     assert!(answers <= 2_251.min(by_bytes + 1) && answers > 1_500, "{answers}");
     // Others than HELLO: 31 bytes at most, to the source, and none while joining.
     let challenge = p.join.challenge(at(60_000), address(5), MemberId(9)).unwrap();

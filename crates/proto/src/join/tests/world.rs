@@ -477,7 +477,7 @@ impl World {
                         self.push(LATENCY, Event::Closed { at, stream });
                     }
                 }
-                transfer::Action::PullFailed { tree } => p.join.handle_pull_failed(now, tree),
+                transfer::Action::PullFailed { tree, busy } => p.join.handle_pull_failed(now, tree, busy),
                 transfer::Action::GaveUp { .. } | transfer::Action::SendFailed { .. } => {}
             }
         }
