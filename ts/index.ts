@@ -40,6 +40,7 @@ export type {
   QueriesOf,
   QueryOf,
   QueryPayloadOf,
+  RumorInterest,
   SchemaShape,
   StateChange,
   StateOf,
