@@ -268,6 +268,14 @@ export interface StartOptions {
   gossipIntervalMs?: number
   /** `gossip.fanout`. */
   fanout?: number
+  /** `gossip.mode`: `push-pull`, `push`, `pull`. */
+  mode?: string
+  /** `gossip.rumor.feedback`; without `rumor_loss` interest is lost adaptively. */
+  rumorFeedback?: boolean
+  /** `gossip.rumor.loss`: `coin`, `counter`. */
+  rumorLoss?: string
+  /** `gossip.rumor.k`. */
+  rumorK?: number
   /** `normal`, `exponential`, `pekko`. */
   model?: string
   /** `failureDetector.threshold`. */

@@ -42,9 +42,13 @@ export type {
   QueriesOf,
   QueryOf,
   QueryPayloadOf,
+<<<<<<< HEAD
   RingChange,
   RingMember,
   RingOptions,
+=======
+  RumorInterest,
+>>>>>>> main
   SchemaShape,
   StateChange,
   StateOf,

@@ -31,13 +31,6 @@ function wrong(path: string, must: string, value: unknown): HearsayError {
   return new HearsayError('ERR_HEARSAY_OPTION', `${path} must be ${must}, got ${show(value)}`)
 }
 
-function unsupported(path: string, value: unknown): HearsayError {
-  return new HearsayError(
-    'ERR_HEARSAY_UNSUPPORTED',
-    `${path} ${show(value)} is not supported by this version`,
-  )
-}
-
 function above(min: number): Check<number> {
   return (value, path) => {
     if (typeof value !== 'number' || !Number.isFinite(value) || value <= min)
@@ -227,14 +220,25 @@ const keys: Check<Uint8Array[]> = (value, path) => {
   })
 }
 
-const mode: Check<'push-pull'> = (value, path) => {
-  if (value === 'push' || value === 'pull') throw unsupported(path, value)
-  return oneOf('push-pull')(value, path)
+const mode = oneOf('push-pull', 'push', 'pull')
+
+const boolean: Check<boolean> = (value, path) => {
+  if (typeof value !== 'boolean') throw wrong(path, 'true or false', value)
+  return value
 }
 
-const rumor: Check<'adaptive'> = (value, path) => {
-  if (typeof value === 'object' && value !== null) throw unsupported(path, value)
-  return oneOf('adaptive')(value, path)
+const demers = object({ feedback: boolean, loss: oneOf('coin', 'counter'), k: integer(1, 255) })
+
+/** `adaptive`, or one of Demers' variants whole. */
+const rumor: Check<'adaptive' | Required<ReturnType<typeof demers>>> = (value, path) => {
+  if (value === 'adaptive') return value
+  if (typeof value !== 'object' || value === null)
+    throw wrong(path, "'adaptive' or { feedback, loss, k }", value)
+  const { feedback, loss, k } = demers(value, path)
+  if (feedback === undefined || loss === undefined || k === undefined) {
+    throw wrong(path, "'adaptive' or { feedback, loss, k }", value)
+  }
+  return { feedback, loss, k }
 }
 
 const settle: Check<number> = (value, path) => {
@@ -471,7 +475,8 @@ export function checkLiveness(filter: { liveness?: unknown } | undefined): Reado
 export function nativeOptions(options: CheckedOptions): StartOptions {
   const { name, cluster, bind, advertise, profile, gossip, failureDetector, antiEntropy, bandwidth, limits } =
     options
-  const { intervalMs, fanout } = gossip ?? {}
+  const { intervalMs, fanout, mode, rumor } = gossip ?? {}
+  const demers = typeof rumor === 'object' ? rumor : undefined
   const { forgetDeadAfterMs, broadcastRetentionMs, joinTimeoutMs } = options
   const given = {
     ...limits,
@@ -480,6 +485,10 @@ export function nativeOptions(options: CheckedOptions): StartOptions {
     ...bandwidth,
     gossipIntervalMs: intervalMs,
     fanout,
+    mode,
+    rumorFeedback: demers?.feedback,
+    rumorLoss: demers?.loss,
+    rumorK: demers?.k,
     advertise,
     forgetDeadAfterMs,
     broadcastRetentionMs,

@@ -47,6 +47,16 @@ export type Codec = 'json' | 'bytes' | ValueCodec
 /** Model of the time between heartbeats: the paper's normal distribution, Cassandra's exponential, or Pekko's logistic. */
 export type PhiModel = 'normal' | 'exponential' | 'pekko'
 
+/** Demers' loss of interest: a rumor grows cold after contacts that were unnecessary (`feedback`), or after any contact. */
+export interface RumorInterest {
+  /** Count only contacts whose peers knew the rumor already. */
+  feedback: boolean
+  /** `coin`: cold with probability 1/k at each counted tick. `counter`: after k of them (with feedback: k in a row). */
+  loss: 'coin' | 'counter'
+  /** 1..255. */
+  k: number
+}
+
 /** Options of `Cluster.start`. Every one has a default; durations are milliseconds. */
 export interface ClusterOptions {
   /** 1..128 bytes of printable UTF-8, unique in the cluster. Default `<hostname>-<random>`. */
@@ -68,14 +78,14 @@ export interface ClusterOptions {
   /** How rumors spread. */
   gossip?:
     | {
-        /** Only `push-pull` in this version. */
-        mode?: 'push-pull' | undefined
+        /** Payloads pushed while young, then ids (default); payloads only; ids only. Claims about members are pushed in each. */
+        mode?: 'push-pull' | 'push' | 'pull' | undefined
         /** Tick period while something is hot, 10..60000; default 200. */
         intervalMs?: number | undefined
         /** Peers per tick, 1..16; default 3. */
         fanout?: number | undefined
-        /** Only `adaptive` in this version. */
-        rumor?: 'adaptive' | undefined
+        /** When a rumor grows cold: after ceil(ln N / 3) + 1 ticks (`adaptive`, default), or as Demers et al. 1987 have it. */
+        rumor?: 'adaptive' | RumorInterest | undefined
       }
     | undefined
   /** The failure detector. */

@@ -8,11 +8,14 @@ pub mod acceptance;
 pub mod baseline;
 pub mod check;
 pub mod fault;
+pub mod lean;
 pub mod network;
+pub mod papers;
 pub mod phi_paper;
 pub mod scenario;
 pub mod simulate;
 pub mod stats;
+pub mod svg;
 pub mod swarm;
 pub mod world;
 

@@ -59,7 +59,14 @@ impl Gossip {
         source: Source,
     ) -> bool {
         match record {
-            Record::Member(member) => self.merge_member(now, member, source),
+            Record::Member(member) => {
+                let news = self.merge_member(now, member, source);
+                if !news && matches!(source, Source::Rumor(_)) {
+                    let id = self.roster.hasher().member_rumor(&member.profile);
+                    self.rumors.handle_known_record(from, id);
+                }
+                news
+            }
             Record::Entry(entry) => self.merge_entry(now, from, entry, source),
         }
     }
@@ -171,6 +178,9 @@ impl Gossip {
             MergedEntry::Stale { newer } => {
                 if arrived.wanted {
                     self.sync.handle_stale(now, from, newer);
+                }
+                if matches!(source, Source::Rumor(_)) {
+                    self.rumors.handle_known_record(from, rumor);
                 }
             }
             MergedEntry::Known => {
