@@ -42,13 +42,10 @@ export type {
   QueriesOf,
   QueryOf,
   QueryPayloadOf,
-<<<<<<< HEAD
   RingChange,
   RingMember,
   RingOptions,
-=======
   RumorInterest,
->>>>>>> main
   SchemaShape,
   StateChange,
   StateOf,
