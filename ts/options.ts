@@ -424,11 +424,6 @@ export function checkQuery(
   return query(options ?? {}, call)
 }
 
-const boolean: Check<boolean> = (value, path) => {
-  if (typeof value !== 'boolean') throw wrong(path, 'true or false', value)
-  return value
-}
-
 const text: Check<string> = (value, path) => {
   if (typeof value !== 'string' || value === '') throw wrong(path, 'a string that is not empty', value)
   return value
