@@ -37,7 +37,6 @@ test('nothing given: defaults', (t) => {
 })
 
 const O = 'ERR_HEARSAY_OPTION'
-const U = 'ERR_HEARSAY_UNSUPPORTED'
 const threshold = (threshold: unknown) => ({ failureDetector: { threshold } })
 test('number', refused, threshold(-1), O, 'failureDetector.threshold must be > 0, got -1')
 test('NaN', refused, threshold(Number.NaN), O, 'failureDetector.threshold must be > 0, got NaN')
@@ -96,33 +95,45 @@ test('control character', refused, { name: 'a\nb' }, O, /^name must be/)
 test('half a surrogate', refused, { name: '\ud800' }, O, /^name must be/)
 test('profile', refused, { profile: 'moon' }, O, "profile must be 'local' or 'lan' or 'wan', got 'moon'")
 test(
-  'mode push',
-  refused,
-  { gossip: { mode: 'push' } },
-  U,
-  "gossip.mode 'push' is not supported by this version",
-)
-test(
-  'mode pull',
-  refused,
-  { gossip: { mode: 'pull' } },
-  U,
-  "gossip.mode 'pull' is not supported by this version",
-)
-test(
   'mode unknown',
   refused,
   { gossip: { mode: 'shout' } },
   O,
-  "gossip.mode must be 'push-pull', got 'shout'",
+  "gossip.mode must be 'push-pull' or 'push' or 'pull', got 'shout'",
+)
+const rumor = (rumor: unknown) => ({ gossip: { rumor } })
+const whole = /^gossip\.rumor must be 'adaptive' or \{ feedback, loss, k \}, got /
+test('rumor unknown', refused, rumor('cold'), O, whole)
+test('rumor in part', refused, rumor({ feedback: true, k: 2 }), O, whole)
+test(
+  'rumor k',
+  refused,
+  rumor({ feedback: true, loss: 'coin', k: 0 }),
+  O,
+  'gossip.rumor.k must be an integer in 1..255, got 0',
 )
 test(
-  'rumor variants',
+  'rumor loss',
   refused,
-  { gossip: { rumor: { feedback: true, loss: 'coin', k: 2 } } },
-  U,
-  /^gossip\.rumor .*not supported by this version$/,
+  rumor({ feedback: true, loss: 'dice', k: 1 }),
+  O,
+  "gossip.rumor.loss must be 'coin' or 'counter', got 'dice'",
 )
+test(
+  'rumor feedback',
+  refused,
+  rumor({ feedback: 1, loss: 'coin', k: 1 }),
+  O,
+  'gossip.rumor.feedback must be true or false, got 1',
+)
+test('rumor field', refused, rumor({ feedbak: true }), O, /did you mean gossip\.rumor\.feedback\?$/)
+
+test('modes and loss of interest reach the addon', (t) => {
+  const given = { mode: 'pull', rumor: { feedback: false, loss: 'coin', k: 3 } } as const
+  const native = nativeOptions(checkClusterOptions({ gossip: given }))
+  t.like(native, { mode: 'pull', rumorFeedback: false, rumorLoss: 'coin', rumorK: 3 })
+})
+
 test('storage', refused, { storage: '/tmp/x' }, O, /^storage must be an object/)
 test('storage path', refused, { storage: {} }, O, /^storage\.path must be the path of a folder/)
 test('storage path type', refused, { storage: { path: 7 } }, O, /^storage\.path must be the path of a folder/)
@@ -195,6 +206,7 @@ test('what is given reaches the addon, what is not stays out', (t) => {
     keys: [],
     tags: ['zone', 'x', 'role', 'y'],
     gossipIntervalMs: 100,
+    mode: 'push-pull',
     threshold: 9,
     patienceMs: 1000,
     model: 'exponential',

@@ -63,10 +63,9 @@ test('what is packed is small and has no sources, tests or stray binaries', (t) 
     /^(package\.json|README\.md|CHANGELOG\.md|LICENSE-(MIT|APACHE)|native\/hearsay\.d?\.?cts|native\/hearsay\.cjs|dist\/[\w/-]+\.(js|d\.ts|html))$/
   for (const file of library?.files ?? []) t.regex(file, wanted)
   t.is(binary?.files.filter((file) => file.endsWith('.node')).length, 1)
-  const bytes = packed.tarballs.reduce((sum, { unpackedSize }) => sum + unpackedSize, 0)
   t.log(packed.tarballs.map(({ name, unpackedSize }) => `${name} ${unpackedSize} B`).join(', '))
-  // An unoptimised addon is full of names for the debugger.
-  if (process.env.HEARSAY_DEV !== '1') t.true(bytes < 3_000_000, `${bytes} bytes unpacked`)
+  // The binary's own limit is a release's gate (`scripts/release.mjs pack`): here it may be unoptimised.
+  t.true((library?.unpackedSize ?? 0) < 500_000, `${library?.unpackedSize} bytes of library`)
 })
 
 test('publint has nothing to say', async (t) => {

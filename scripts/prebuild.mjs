@@ -80,6 +80,8 @@ async function smoke({ suffix, run: how }, file) {
   const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
   const manifest = { name: `hearsay-${suffix}`, version, main: `hearsay.${suffix}.node` }
   writeFileSync(join(platform, 'package.json'), JSON.stringify(manifest))
+  // A package of its own: below the repository the name hearsay would mean the repository.
+  writeFileSync(join(app, 'package.json'), '{"private":true}')
   writeFileSync(join(app, 'smoke.mjs'), SMOKE)
   const said = join(app, 'said.json')
   const limit = ['timeout', '--kill-after=5', String(SMOKE_MS / 1000)]
@@ -113,6 +115,7 @@ for (const target of TARGETS) {
   try {
     if (skip !== undefined) throw new Missing(skip)
     if (values.build) cpSync(await build(target), file)
+    if (!existsSync(file)) throw new Missing('not built yet')
     const bytes = readFileSync(file)
     const what =
       describe(bytes) + (stand === undefined ? '' : ` (${stand}, to try; the shipped one is built by ci)`)

@@ -1,7 +1,7 @@
 // What a release does beyond building.
 //
 //   node scripts/release.mjs check [TAG]                     one version everywhere, and a changelog entry; the tag is v<version>
-//   node scripts/release.mjs pack --binaries DIR --into DIR  all eight files are what they are named; packs nine tarballs
+//   node scripts/release.mjs pack --binaries DIR --into DIR  all eight files are what they are named, and small enough; packs nine tarballs
 //   node scripts/release.mjs publish --into DIR [--dry-run]  platforms first, the library last; what is there already is left
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -11,6 +11,10 @@ import { faultsOf, inspect } from './prebuild/inspect.mjs'
 import { TARGETS } from './prebuild/targets.mjs'
 import { pack, stage } from './stage.mjs'
 import { ROOT, run, tools } from './tools.mjs'
+
+/** What `npm install` may put on a disk at most: the library and one binary together, and the commonest binary alone. */
+const PAIR_BYTES_MAX = 3_000_000
+const BINARY_BYTES_MAX = 2_000_000
 
 const text = (name) => readFileSync(join(ROOT, name), 'utf8')
 const manifest = JSON.parse(text('package.json'))
@@ -54,11 +58,22 @@ async function packAll(binaries, into) {
   try {
     const { root, platforms } = await stage(folder, binaries)
     const packed = await pack([...platforms.map((platform) => platform.folder), root], into)
-    for (const { file, unpackedSize } of packed) console.log(`${unpackedSize} B unpacked ${file}`)
+    const library = packed.at(-1)?.unpackedSize ?? 0
+    for (const { name, file, unpackedSize } of packed) {
+      console.log(`${unpackedSize} B unpacked ${file}`)
+      if (name.endsWith('-linux-x64-gnu') && unpackedSize > BINARY_BYTES_MAX) {
+        wrong.push(`${name} has ${unpackedSize} B unpacked, more than ${BINARY_BYTES_MAX}`)
+      }
+      if (name !== manifest.name && unpackedSize + library > PAIR_BYTES_MAX) {
+        wrong.push(
+          `${name} and the library have ${unpackedSize + library} B unpacked, more than ${PAIR_BYTES_MAX}`,
+        )
+      }
+    }
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
-  return []
+  return wrong
 }
 
 async function publish(from, dry) {

@@ -2,8 +2,16 @@ import { hostname } from 'node:os'
 import { resolve } from 'node:path'
 import { inspect } from 'node:util'
 import { HearsayError } from './errors.js'
-import type { PhiSettings, SimulationSettings, StartOptions } from './native.js'
-import type { ClusterOptions, Codec, Liveness, Logger, PhiModel } from './types.js'
+import type { PhiSettings, RingEntry, SimulationSettings, StartOptions } from './native.js'
+import type {
+  ClusterOptions,
+  Codec,
+  HashRingOptions,
+  Liveness,
+  Logger,
+  PhiModel,
+  RingOptions,
+} from './types.js'
 
 /** Checks one value; gives it back in the form the caller wants, or throws with its path. */
 type Check<T> = (value: unknown, path: string) => T
@@ -21,13 +29,6 @@ export function show(value: unknown): string {
 
 function wrong(path: string, must: string, value: unknown): HearsayError {
   return new HearsayError('ERR_HEARSAY_OPTION', `${path} must be ${must}, got ${show(value)}`)
-}
-
-function unsupported(path: string, value: unknown): HearsayError {
-  return new HearsayError(
-    'ERR_HEARSAY_UNSUPPORTED',
-    `${path} ${show(value)} is not supported by this version`,
-  )
 }
 
 function above(min: number): Check<number> {
@@ -219,14 +220,25 @@ const keys: Check<Uint8Array[]> = (value, path) => {
   })
 }
 
-const mode: Check<'push-pull'> = (value, path) => {
-  if (value === 'push' || value === 'pull') throw unsupported(path, value)
-  return oneOf('push-pull')(value, path)
+const mode = oneOf('push-pull', 'push', 'pull')
+
+const boolean: Check<boolean> = (value, path) => {
+  if (typeof value !== 'boolean') throw wrong(path, 'true or false', value)
+  return value
 }
 
-const rumor: Check<'adaptive'> = (value, path) => {
-  if (typeof value === 'object' && value !== null) throw unsupported(path, value)
-  return oneOf('adaptive')(value, path)
+const demers = object({ feedback: boolean, loss: oneOf('coin', 'counter'), k: integer(1, 255) })
+
+/** `adaptive`, or one of Demers' variants whole. */
+const rumor: Check<'adaptive' | Required<ReturnType<typeof demers>>> = (value, path) => {
+  if (value === 'adaptive') return value
+  if (typeof value !== 'object' || value === null)
+    throw wrong(path, "'adaptive' or { feedback, loss, k }", value)
+  const { feedback, loss, k } = demers(value, path)
+  if (feedback === undefined || loss === undefined || k === undefined) {
+    throw wrong(path, "'adaptive' or { feedback, loss, k }", value)
+  }
+  return { feedback, loss, k }
 }
 
 const settle: Check<number> = (value, path) => {
@@ -412,6 +424,37 @@ export function checkQuery(
   return query(options ?? {}, call)
 }
 
+const text: Check<string> = (value, path) => {
+  if (typeof value !== 'string' || value === '') throw wrong(path, 'a string that is not empty', value)
+  return value
+}
+
+const ringShape = { virtualNodes: integer(1, 65_536), zoneAware: boolean }
+const hashRing = object(ringShape)
+const clusterRing = object({ ...ringShape, filter: object({ tags }), weightTag: text })
+const ringMember = object({
+  name: text,
+  weight: above(0),
+  zone: (value, path) => (value === null ? null : text(value, path)),
+})
+
+/** Checks the options of a `HashRing`. */
+export function checkHashRing(options: unknown): HashRingOptions {
+  return hashRing(options ?? {}, '')
+}
+
+/** Checks the options of `cluster.ring`. */
+export function checkRing(options: unknown): RingOptions {
+  return clusterRing(options ?? {}, 'ring')
+}
+
+/** Checks one name of a `HashRing`. */
+export function checkRingMember(member: unknown, path: string): RingEntry {
+  const { name, weight = 1, zone } = ringMember(member, path)
+  if (name === undefined) throw wrong(`${path}.name`, 'a string that is not empty', undefined)
+  return { name, weight, ...(zone === undefined || zone === null ? {} : { zone }) }
+}
+
 /** Checks the filter of `members()`; without one: alive and suspect. */
 export function checkLiveness(filter: { liveness?: unknown } | undefined): ReadonlySet<Liveness> {
   const all = ['alive', 'suspect', 'dead', 'left'] as const
@@ -427,7 +470,8 @@ export function checkLiveness(filter: { liveness?: unknown } | undefined): Reado
 export function nativeOptions(options: CheckedOptions): StartOptions {
   const { name, cluster, bind, advertise, profile, gossip, failureDetector, antiEntropy, bandwidth, limits } =
     options
-  const { intervalMs, fanout } = gossip ?? {}
+  const { intervalMs, fanout, mode, rumor } = gossip ?? {}
+  const demers = typeof rumor === 'object' ? rumor : undefined
   const { forgetDeadAfterMs, broadcastRetentionMs, joinTimeoutMs } = options
   const given = {
     ...limits,
@@ -436,6 +480,10 @@ export function nativeOptions(options: CheckedOptions): StartOptions {
     ...bandwidth,
     gossipIntervalMs: intervalMs,
     fanout,
+    mode,
+    rumorFeedback: demers?.feedback,
+    rumorLoss: demers?.loss,
+    rumorK: demers?.k,
     advertise,
     forgetDeadAfterMs,
     broadcastRetentionMs,

@@ -47,6 +47,16 @@ export type Codec = 'json' | 'bytes' | ValueCodec
 /** Model of the time between heartbeats: the paper's normal distribution, Cassandra's exponential, or Pekko's logistic. */
 export type PhiModel = 'normal' | 'exponential' | 'pekko'
 
+/** Demers' loss of interest: a rumor grows cold after contacts that were unnecessary (`feedback`), or after any contact. */
+export interface RumorInterest {
+  /** Count only contacts whose peers knew the rumor already. */
+  feedback: boolean
+  /** `coin`: cold with probability 1/k at each counted tick. `counter`: after k of them (with feedback: k in a row). */
+  loss: 'coin' | 'counter'
+  /** 1..255. */
+  k: number
+}
+
 /** Options of `Cluster.start`. Every one has a default; durations are milliseconds. */
 export interface ClusterOptions {
   /** 1..128 bytes of printable UTF-8, unique in the cluster. Default `<hostname>-<random>`. */
@@ -68,14 +78,14 @@ export interface ClusterOptions {
   /** How rumors spread. */
   gossip?:
     | {
-        /** Only `push-pull` in this version. */
-        mode?: 'push-pull' | undefined
+        /** Payloads pushed while young, then ids (default); payloads only; ids only. Claims about members are pushed in each. */
+        mode?: 'push-pull' | 'push' | 'pull' | undefined
         /** Tick period while something is hot, 10..60000; default 200. */
         intervalMs?: number | undefined
         /** Peers per tick, 1..16; default 3. */
         fanout?: number | undefined
-        /** Only `adaptive` in this version. */
-        rumor?: 'adaptive' | undefined
+        /** When a rumor grows cold: after ceil(ln N / 3) + 1 ticks (`adaptive`, default), or as Demers et al. 1987 have it. */
+        rumor?: 'adaptive' | RumorInterest | undefined
       }
     | undefined
   /** The failure detector. */
@@ -310,4 +320,40 @@ export interface Metrics {
 export interface Health {
   healthy: boolean
   reasons: string[]
+}
+
+/** Options of a `HashRing`. */
+export interface HashRingOptions {
+  /** Points of a name of weight 1, 1..65536; default 100. Shares deviate by about 1 / sqrt(virtualNodes) of their mean. */
+  virtualNodes?: number | undefined
+  /** Whether `owners` spreads over zones; default false. */
+  zoneAware?: boolean | undefined
+}
+
+/** One name of a `HashRing`. */
+export interface RingMember {
+  /** Not empty. */
+  name: string
+  /** Its share relative to others, > 0; default 1. */
+  weight?: number | undefined
+  /** What fails together with it; all without a zone count as one. */
+  zone?: string | null | undefined
+}
+
+/** Options of `cluster.ring`. Rings are equal only if their options are. */
+export interface RingOptions extends HashRingOptions {
+  /** Which members take part: those with all these tags. Default all. */
+  filter?: { tags?: Readonly<Record<string, string>> | undefined } | undefined
+  /** The tag whose number is a member's weight, over 0 and at most 1000; without it, or with anything else in it, 1. Default: none. */
+  weightTag?: string | undefined
+}
+
+/** What changed in a ring; both lists are empty if only weights or zones did. */
+export interface RingChange {
+  /** Names. */
+  added: string[]
+  /** Names. */
+  removed: string[]
+  /** The ring's version from now on. */
+  version: string
 }

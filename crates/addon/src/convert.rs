@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hearsay_proto::config::Config;
+use hearsay_proto::config::{Config, Interest, Loss, Mode};
 use hearsay_proto::entry::Entry;
 use hearsay_proto::member::{Member, Tags};
 use hearsay_proto::output::{Change, Healed};
@@ -42,6 +42,14 @@ pub struct StartOptions {
     pub gossip_interval_ms: Option<f64>,
     /// `gossip.fanout`.
     pub fanout: Option<u32>,
+    /// `gossip.mode`: `push-pull`, `push`, `pull`.
+    pub mode: Option<String>,
+    /// `gossip.rumor.feedback`; without `rumor_loss` interest is lost adaptively.
+    pub rumor_feedback: Option<bool>,
+    /// `gossip.rumor.loss`: `coin`, `counter`.
+    pub rumor_loss: Option<String>,
+    /// `gossip.rumor.k`.
+    pub rumor_k: Option<u32>,
     /// `normal`, `exponential`, `pekko`.
     pub model: Option<String>,
     /// `failureDetector.threshold`.
@@ -115,6 +123,23 @@ pub fn model(name: &str) -> Result<Model, JsError> {
     }
 }
 
+fn mode(name: &str) -> Result<Mode, JsError> {
+    match name {
+        "push-pull" => Ok(Mode::PushPull),
+        "push" => Ok(Mode::Push),
+        "pull" => Ok(Mode::Pull),
+        _ => Err(JsError::new("ERR_HEARSAY_OPTION", format!("no mode is named {name}"))),
+    }
+}
+
+fn loss(name: &str) -> Result<Loss, JsError> {
+    match name {
+        "coin" => Ok(Loss::Coin),
+        "counter" => Ok(Loss::Counter),
+        _ => Err(JsError::new("ERR_HEARSAY_OPTION", format!("no loss of interest is named {name}"))),
+    }
+}
+
 /// Tags from keys and values in turn.
 pub fn tags(flat: Vec<String>) -> Tags {
     let mut flat = flat.into_iter();
@@ -144,7 +169,7 @@ impl StartOptions {
     /// The runtime's options.
     ///
     /// # Errors
-    /// A model or profile of no known name, a key that has not 32 bytes.
+    /// A model, mode, loss or profile of no known name, a key that has not 32 bytes.
     pub fn into_options(self) -> Result<Options, JsError> {
         let mut config = match self.profile.as_str() {
             "local" => Config::local(),
@@ -155,6 +180,16 @@ impl StartOptions {
         config.label = self.cluster;
         put(&mut config.gossip.interval, self.gossip_interval_ms, millis);
         put(&mut config.gossip.fanout, self.fanout, |n| n as usize);
+        if let Some(name) = self.mode {
+            config.gossip.mode = mode(&name)?;
+        }
+        if let Some(name) = self.rumor_loss {
+            config.gossip.interest = Interest::Demers {
+                feedback: self.rumor_feedback.unwrap_or(true),
+                loss: loss(&name)?,
+                k: self.rumor_k.map_or(1, |k| u8::try_from(k).unwrap_or(u8::MAX)),
+            };
+        }
         let d = &mut config.detector;
         if let Some(name) = self.model {
             d.model = model(&name)?;

@@ -292,7 +292,7 @@ impl Maker {
         let tree = self.tree();
         let settled = Second((self.wall_ms / 1000) as u32 - self.rng.below(8) as u32);
         let origin = if self.one_in(2) { Some(self.id()) } else { None };
-        match self.rng.below(24) {
+        match self.rng.below(25) {
             0 => Message::Beat(self.beat()),
             1 => Message::Ack { seq, flags: self.ack_flags(), origin },
             2 => Message::Ping { seq, origin },
@@ -340,6 +340,7 @@ impl Maker {
                 let status = self.pick(&of, AnswerStatus::Ok);
                 Message::Answer { query: seq, status, payload: self.bytes(900) }
             }
+            23 => Message::Part { last: self.rng.chance(0.5), bytes: self.bytes(900) },
             _ => {
                 let table = (0..self.count()).map(|_| (self.id(), settled)).collect();
                 Message::Heard { living: self.number() as u16, table }

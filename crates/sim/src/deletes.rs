@@ -182,7 +182,7 @@ impl History {
         seen.borrow_mut().newest.resize_with(self.members, BTreeMap::new);
         seen.borrow_mut().former.resize_with(self.members, BTreeMap::new);
         let sink = seen.clone();
-        world.watch = Some(Box::new(move |now, host, event| {
+        world.ear = Some(Box::new(move |now, host, event| {
             sink.borrow_mut().told(host, now.0 as f64 / 1e9, event);
         }));
         for host in 0..self.members {

@@ -9,11 +9,14 @@ pub mod baseline;
 pub mod check;
 pub mod deletes;
 pub mod fault;
+pub mod lean;
 pub mod network;
+pub mod papers;
 pub mod phi_paper;
 pub mod scenario;
 pub mod simulate;
 pub mod stats;
+pub mod svg;
 pub mod swarm;
 pub mod world;
 

@@ -2,9 +2,11 @@
 
 use std::process::ExitCode;
 
-use hearsay_sim::acceptance::{self, Scale, SyncScale};
+use hearsay_sim::acceptance::{self, Cell, Scale, SyncScale};
 use hearsay_sim::network::Loss;
+use hearsay_sim::papers::{self, Effort};
 use hearsay_sim::scenario::{self, Outcome, Settings};
+use hearsay_sim::svg::Plot;
 use hearsay_sim::swarm::{self, Case};
 use hearsay_sim::{ablation, baseline, deletes, phi_paper};
 use serde::Serialize;
@@ -14,6 +16,10 @@ const USAGE: &str = "hearsay-sim <command> [options]
   swarm               --seeds seeds from --seed on; a failure is printed with seed, command and its shrunk schedule
                       [--bound S: whole within S seconds after the last fault instead of 120]
   swarm --case FILE   runs a schedule printed by a failure [--watch HOST prints its datagrams]
+  demers-1 | demers-2 | demers-3 | karp | spread | serf-formula    tables of papers and peers beside ours [--small; --svg FILE for
+                      the last two]
+  acceptance rumors [--small] [--only single|sustained|hot-keys|overload|burst]   the rumor rows of the table
+  load                bytes and datagrams per member and second at 10 to --members members, idle and at --rate updates/s
   acceptance detector [--small] [--members N] [--only idle|crash|preset|blow|loss|split|stall]   the detector rows of the table
   acceptance heal | join [--small] [--members N] [--splits TIMES] [--only NAME]   the heal and join rows; NAME: halves, 10/90,
                       three ways, bridge, one way, flapping; mass-64, -300, -580, restart, rolling, one, split, name, sleep
@@ -42,6 +48,8 @@ struct Arguments {
     bound: std::time::Duration,
     watch: Option<usize>,
     only: Option<String>,
+    svg: Option<String>,
+    rate: f64,
     histories: u64,
     without_s7: bool,
 }
@@ -64,6 +72,8 @@ fn arguments() -> Result<Arguments, String> {
         bound: swarm::WHOLE_WITHIN,
         watch: None,
         only: None,
+        svg: None,
+        rate: 0.0,
         histories: 10_000,
         without_s7: false,
     };
@@ -88,6 +98,8 @@ fn arguments() -> Result<Arguments, String> {
             "--bound" => a.bound = std::time::Duration::from_secs_f64(number(value()?)?),
             "--only" => a.only = Some(value()?),
             "--watch" => a.watch = Some(number(value()?)? as usize),
+            "--svg" => a.svg = Some(value()?),
+            "--rate" => a.rate = number(value()?)?,
             "--histories" => a.histories = number(value()?)? as u64,
             "--without-s7" => a.without_s7 = true,
             "--no-tcp" => a.tcp = false,
@@ -183,6 +195,46 @@ fn swarm(a: &Arguments) -> Result<bool, String> {
     Ok(failed == 0)
 }
 
+/// Prints a table; true if all of it holds.
+fn show(a: &Arguments, cells: &[Cell]) -> bool {
+    print(a.json, &cells, || acceptance::table(cells));
+    cells.iter().all(|c| c.pass)
+}
+
+fn papers(a: &Arguments, name: &str) -> Result<bool, String> {
+    let seed = a.settings.seed;
+    let mut effort = if a.small { Effort::small(seed) } else { Effort::whole(seed) };
+    effort.members_max = a.members.unwrap_or(effort.members_max);
+    let plot = match name {
+        "spread" => Some(papers::spread::plot as fn(&Effort) -> Plot),
+        "serf-formula" => Some(papers::serf::plot as fn(&Effort) -> Plot),
+        _ => None,
+    };
+    if let (Some(path), Some(plot)) = (&a.svg, plot) {
+        std::fs::write(path, plot(&effort).svg()).map_err(|e| format!("{path}: {e}"))?;
+    }
+    let cells = match name {
+        "demers-1" => papers::demers::cells(1, &effort),
+        "demers-2" => papers::demers::cells(2, &effort),
+        "demers-3" => papers::demers::cells(3, &effort),
+        "karp" => papers::karp::cells(&effort),
+        "serf-formula" => papers::serf::cells(&effort),
+        _ => {
+            let mut cells = papers::spread::rounds_cells(&effort);
+            cells.extend(papers::spread::protocol_cells(&effort));
+            cells
+        }
+    };
+    Ok(show(a, &cells))
+}
+
+fn load(a: &Arguments) -> bool {
+    let most = a.members.unwrap_or(10_000);
+    let sizes: Vec<usize> = [10, 100, 1_000, 10_000].into_iter().filter(|&n| n <= most).collect();
+    let rates = if a.rate > 0.0 { vec![a.rate] } else { vec![0.0, 1.0] };
+    show(a, &acceptance::load::table_of(&sizes, &rates, 60.0, a.settings.seed, a.threads))
+}
+
 fn acceptance_table(a: &Arguments, rows: fn(&Scale) -> Vec<acceptance::Task>) -> bool {
     let mut scale = if a.small { Scale::small(a.settings.seed) } else { Scale::whole(a.settings.seed) };
     if let Some(members) = a.members {
@@ -202,8 +254,7 @@ fn cells(a: &Arguments, mut tasks: Vec<acceptance::Task>) -> bool {
     let cells = acceptance::run(tasks, a.threads, |c| {
         eprintln!("{} n={}: {} ({})", c.what, c.members, c.measured, if c.pass { "pass" } else { "FAIL" });
     });
-    print(a.json, &cells, || acceptance::table(&cells));
-    cells.iter().all(|c| c.pass)
+    show(a, &cells)
 }
 
 fn run(a: &Arguments) -> Result<bool, String> {
@@ -211,6 +262,11 @@ fn run(a: &Arguments) -> Result<bool, String> {
     let s = &a.settings;
     match words[..] {
         ["swarm"] => swarm(a),
+        [name @ ("demers-1" | "demers-2" | "demers-3" | "karp" | "spread" | "serf-formula")] => {
+            papers(a, name)
+        }
+        ["load"] => Ok(load(a)),
+        ["acceptance", "rumors"] => Ok(acceptance_table(a, acceptance::rumors::cells)),
         ["acceptance", "detector"] => Ok(acceptance_table(a, acceptance::cells)),
         ["acceptance", "heal"] => Ok(acceptance_table(a, acceptance::heal_cells)),
         ["acceptance", "join"] => Ok(acceptance_table(a, acceptance::join_cells)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Gossip, Leave, Seed, check_tags};
-use crate::config::{Config, Interest, Mode};
+use crate::config::Config;
 use crate::entry::Entry;
 use crate::member::{Liveness, Member, MemberId, Tags};
 use crate::metrics::{Gauges, Metrics};
@@ -247,18 +247,5 @@ impl Gossip {
     /// The configuration.
     pub fn config(&self) -> &Config {
         &self.config
-    }
-
-    /// Refuses by name what this version does not speak yet.
-    ///
-    /// # Errors
-    /// [`CallError::Unsupported`].
-    pub(super) fn check_supported(config: &Config) -> Result<(), CallError> {
-        match (config.gossip.mode, config.gossip.interest) {
-            (Mode::Push, _) => Err(CallError::Unsupported("gossip.mode 'push'")),
-            (Mode::Pull, _) => Err(CallError::Unsupported("gossip.mode 'pull'")),
-            (_, Interest::Demers { .. }) => Err(CallError::Unsupported("gossip.rumor other than 'adaptive'")),
-            _ => Ok(()),
-        }
     }
 }

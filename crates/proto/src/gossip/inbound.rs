@@ -16,7 +16,8 @@ use crate::sync::{self, Comparison, Mine};
 use crate::time::{Now, Stamp};
 use crate::transfer::Delivered;
 use crate::wire::{
-    self, AckFlags, Beat, Compared, DecodeError, Decoded, Framing, HOP_COLD, Message, Page, Roots,
+    self, AckFlags, Beat, Compared, DecodeError, Decoded, Framing, HEADER_FEEDBACK, HOP_COLD, Message, Page,
+    Roots,
 };
 
 /// BEATs whose roots are remembered until their ACK; beyond, those older than [`BEATEN_FOR`] go.
@@ -93,6 +94,7 @@ impl Gossip {
             self.sync.count_received(plain.len());
         }
         let from = From { id: sender, address: from, session };
+        self.rumors.set_sender(decoded.header.flags & HEADER_FEEDBACK != 0);
         // A DIFF ends what the rest of its datagram reports.
         let (last, first): (Vec<Message>, Vec<Message>) =
             decoded.messages.into_iter().partition(|m| matches!(m, Message::Diff { .. }));
@@ -127,6 +129,7 @@ impl Gossip {
             return;
         };
         let from = From { id: sender, address, session: false };
+        self.rumors.set_sender(decoded.header.flags & HEADER_FEEDBACK != 0);
         for message in decoded.messages {
             match self.transfer.handle_message(now, stream, sender, message, &self.roster) {
                 Delivered::Nothing => {}
@@ -245,6 +248,8 @@ impl Gossip {
             Message::Done { seq } => self.handle_done(from.id, seq),
             Message::Answer { query, status, payload } => self.handle_answer(from.id, query, status, payload),
             Message::Heard { living, table } => self.handle_heard(now, from.id, living, &table),
+            // Pieces come on streams, which put them together.
+            Message::Part { .. } => {}
         }
     }
 

@@ -163,7 +163,6 @@ impl Gossip {
     /// [`CallError`] for a wrong configuration, name or tags.
     pub fn new(config: Config, identity: Identity, seed: [u8; 32], now: Now) -> Result<Gossip, CallError> {
         config.check().map_err(CallError::Config)?;
-        Gossip::check_supported(&config)?;
         check_name(&identity.name)?;
         check_tags(&identity.tags)?;
         let mut rng = Rng::from_seed(seed);

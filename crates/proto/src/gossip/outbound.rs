@@ -10,7 +10,7 @@ use crate::image::Batch;
 use crate::member::{Claim, MemberId};
 use crate::output::{Event, Output, StreamId};
 use crate::time::Now;
-use crate::wire::{self, Framing, HEADER_BYTES, Header, Message};
+use crate::wire::{self, Framing, HEADER_BYTES, HEADER_FEEDBACK, Header, Message};
 
 /// Messages waiting for a datagram; beyond this they are dropped and counted as overload.
 pub(super) const OUTBOX_MAX: usize = 16_384;
@@ -139,7 +139,8 @@ fn rank(message: &Message) -> u8 {
 
 impl Gossip {
     fn header(&self) -> Header {
-        Header::new(self.label, self.roster.my_id())
+        let flags = if self.rumors.wants_feedback() { HEADER_FEEDBACK } else { 0 };
+        Header { flags, ..Header::new(self.label, self.roster.my_id()) }
     }
 
     /// Queues a message for an address. One too long for any datagram is dropped, as one too many is.

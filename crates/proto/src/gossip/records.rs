@@ -64,6 +64,10 @@ impl Gossip {
                 if news && self.absence.is_vouching(now, from, &self.roster) {
                     self.absence.handle_vouched(now, member.id(), member.profile.generation);
                 }
+                if !news && matches!(source, Source::Rumor(_)) {
+                    let id = self.roster.hasher().member_rumor(&member.profile);
+                    self.rumors.handle_known_record(from, id);
+                }
                 news
             }
             Record::Entry(entry) => self.merge_entry(now, from, entry, source),
@@ -189,6 +193,9 @@ impl Gossip {
             MergedEntry::Stale { newer } => {
                 if arrived.wanted {
                     self.sync.handle_stale(now, from, newer);
+                }
+                if matches!(source, Source::Rumor(_)) {
+                    self.rumors.handle_known_record(from, rumor);
                 }
             }
             MergedEntry::Known => {

@@ -91,6 +91,8 @@ pub struct Rumors {
     tick_due: Mono,
     tick_number: u64,
     tick_peers: Vec<MemberId>,
+    /// The member whose message is being handled counts feedback.
+    sender_counts: bool,
     metrics: RumorMetrics,
 }
 
@@ -139,6 +141,7 @@ impl Rumors {
             tick_due: Mono::FAR,
             tick_number: 0,
             tick_peers: Vec::new(),
+            sender_counts: false,
             metrics: RumorMetrics::default(),
         }
     }
@@ -235,22 +238,32 @@ impl Rumors {
         self.wants.end(id);
     }
 
-    /// A record came that I held already, by rumor. With feedback configured its sender is told by SEEN.
+    /// Do I count feedback, so that others shall tell me by SEEN what they knew?
+    pub fn wants_feedback(&self) -> bool {
+        matches!(self.gossip.interest, Interest::Demers { feedback: true, .. })
+    }
+
+    /// What comes next is from a member that counts feedback, or not.
+    pub fn set_sender(&mut self, counts_feedback: bool) {
+        self.sender_counts = counts_feedback;
+    }
+
+    /// A record came that I held already, by rumor. A sender that counts feedback is told by SEEN.
     pub fn handle_known_record(&mut self, from: MemberId, id: RumorId) {
         self.metrics.records_known += 1;
         self.handle_known_ids(from, &[id]);
     }
 
-    /// Ids were announced by rumor that I hold already. With feedback configured their sender is told by SEEN.
+    /// Ids were announced by rumor that I hold already. A sender that counts feedback is told by SEEN.
     pub fn handle_known_ids(&mut self, from: MemberId, known: &[RumorId]) {
-        if matches!(self.gossip.interest, Interest::Demers { feedback: true, .. }) {
+        if self.sender_counts {
             self.wants.tell_known(from, known);
         }
     }
 
     /// A member says that it held these before my last contact: feedback for Demers' variants, nothing in `adaptive`.
     pub fn handle_seen(&mut self, _now: Now, ids: &[RumorId]) {
-        if matches!(self.gossip.interest, Interest::Demers { feedback: true, .. }) {
+        if self.wants_feedback() {
             for id in ids {
                 if let Some(hot) = self.hot.by_id_mut(*id) {
                     hot.seen += 1;

@@ -372,7 +372,9 @@ fn with_feedback_useless_contacts_cool_a_rumor_and_useful_ones_keep_it() {
         b.run(at((ms + 200) * 1000));
     }
     assert!(!b.rumors.knows(id), "two useless cycles running end it");
-    // The other side: what was known is told.
+    // The other side: what was known is told to those who count it.
+    b.rumors.handle_known_ids(MemberId(5), &[id]);
+    b.rumors.set_sender(true);
     b.rumors.handle_known_ids(MemberId(4), &[id]);
     b.rumors.handle_known_record(MemberId(4), id);
     let told = b.poll(at(3_000_000));

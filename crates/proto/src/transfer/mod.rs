@@ -23,10 +23,10 @@ use crate::output::StreamId;
 use crate::record::{Record, RumorId, Tree};
 use crate::roster::Roster;
 use crate::time::{Mono, Now};
-use crate::wire::{Message, Page, message_bytes};
+use crate::wire::{self, Message, Page, message_bytes};
 
-use serve::{PAGE_BYTES, PullRate};
-use stream::{Out, Stream};
+use serve::{LargeRate, PAGE_BYTES, PullRate};
+use stream::{Out, Sending, Stream};
 
 /// What streams are served from: the hall implements it over store, rumors and join.
 pub trait Source {
@@ -152,9 +152,16 @@ const RETRY: Duration = Duration::from_millis(250);
 const RETRY_BUSY: Duration = Duration::from_secs(1);
 /// Announcers remembered per record, the latest last.
 const ANNOUNCERS_MAX: usize = 4;
-/// Points after which a record is given up: a broken stream costs ten, BUSY one.
-const STRIKES_MAX: u32 = 60;
-const STRIKES_BROKEN: u32 = 10;
+/// Points after which a record is given up: a broken stream costs a hundred, BUSY one. Members that give a megabyte to four
+/// others within their budget are busy for half a minute.
+const STRIKES_MAX: u32 = 600;
+const STRIKES_BROKEN: u32 = 100;
+
+/// Messages as long as can be whose pieces are kept at once, all streams together.
+const PARTS_KEPT: usize = 64;
+
+/// A message in pieces is longer than any may be, or too many are under way.
+struct TooLong;
 
 /// A large record I lack.
 struct Want {
@@ -186,6 +193,11 @@ pub struct Transfer {
     blocked: BTreeSet<StreamId>,
     wake_at: Mono,
     pull_rate: PullRate,
+    large_rate: LargeRate,
+    turns: u64,
+    value_bytes_max: usize,
+    /// Longest message put together from pieces, and all that are not whole yet.
+    parts_bytes_max: usize,
 }
 
 impl Transfer {
@@ -205,6 +217,10 @@ impl Transfer {
             blocked: BTreeSet::new(),
             wake_at: Mono::FAR,
             pull_rate: PullRate::new(now.mono),
+            large_rate: LargeRate::new(config.bytes_per_second_max, now.mono),
+            turns: 0,
+            value_bytes_max: config.limits.value_bytes_max,
+            parts_bytes_max: config.frame_bytes_max(),
         }
     }
 
@@ -340,12 +356,13 @@ impl Transfer {
     }
 
     /// Sends a message over a stream to a known member, as the budget for entries allows; [`Action::SendFailed`] if that is
-    /// not possible.
+    /// not possible. Nothing happens if the same is still on its way there.
     pub fn send(&mut self, now: Now, to: MemberId, message: Message, roster: &Roster) {
         let address = roster.profile(to).map(|p| p.address);
         let stream = address.and_then(|a| self.stream_to(now.mono, a));
         let stream = stream.and_then(|s| Some((s, self.streams.get_mut(&s)?)));
         match stream.filter(|(_, s)| s.out.len() < QUEUE_MAX) {
+            Some((_, s)) if s.has(&message) => {}
             Some((stream, s)) => {
                 s.touch(now.mono);
                 s.out.push_back(Out::Push { to, message });
@@ -430,6 +447,9 @@ impl Transfer {
         for tree in failed {
             self.pulls.remove(&tree);
             self.actions.push_back(Action::PullFailed { tree, busy: false });
+        }
+        if let Some(Sending { message, to: Some(to), .. }) = s.sending {
+            self.actions.push_back(Action::SendFailed { to, message });
         }
         for out in s.out {
             if let Out::Push { to, message } = out {
@@ -538,6 +558,11 @@ impl Transfer {
                 self.strike(now.mono, id, 1);
                 self.start_wants(now.mono, roster);
             }
+            Message::Part { last, bytes } => match self.put_together(stream, last, &bytes) {
+                Ok(Some(message)) => return self.handle_message(now, stream, from, message, roster),
+                Ok(None) => {}
+                Err(TooLong) => self.refuse(now, stream, roster),
+            },
             Message::Mail { .. }
             | Message::Answer { .. }
             | Message::Done { .. }
@@ -546,6 +571,34 @@ impl Transfer {
             _ => self.metrics.dropped += 1,
         }
         Delivered::Nothing
+    }
+
+    /// Keeps a piece; the message, once it is whole. One that does not decode is dropped.
+    fn put_together(
+        &mut self,
+        stream: StreamId,
+        last: bool,
+        bytes: &[u8],
+    ) -> Result<Option<Message>, TooLong> {
+        let kept: usize = self.streams.values().map(|s| s.parts.len()).sum();
+        let Some(s) = self.streams.get_mut(&stream) else { return Ok(None) };
+        let long = s.parts.len() + bytes.len() > self.parts_bytes_max;
+        if long || kept + bytes.len() > PARTS_KEPT * self.parts_bytes_max {
+            return Err(TooLong);
+        }
+        s.parts.extend_from_slice(bytes);
+        if !last {
+            return Ok(None);
+        }
+        let whole = std::mem::take(&mut s.parts);
+        let limits = wire::Limits { value_bytes_max: self.value_bytes_max };
+        match wire::decode_parts(&whole, &limits) {
+            Ok(Some(message)) if !matches!(message, Message::Part { .. }) => Ok(Some(message)),
+            _ => {
+                self.metrics.dropped += 1;
+                Ok(None)
+            }
+        }
     }
 
     fn due_at(&self, id: StreamId, s: &Stream) -> Mono {

@@ -1,20 +1,31 @@
-//! What leaves on streams, one frame at a time: records and pushed messages as the budget allows, pages at their own rate.
+//! What leaves on streams, one frame at a time: records and pushed messages in pieces as the budget allows, the streams in
+//! turn; pages at their own rate.
 
 use std::time::Duration;
 
-use super::stream::{Out, Stream};
+use super::stream::{Out, Sending, Stream};
 use super::{Action, Source, Transfer};
 use crate::budget::{Budget, Class};
 use crate::output::StreamId;
 use crate::record::{Record, Tree};
 use crate::time::{Mono, Now};
-use crate::wire::{Message, Page, message_bytes, record_bytes};
+use crate::wire::{self, Framing, Message, Page, message_bytes};
 
 /// Longest PAGE frame, unless one entry is longer.
 pub(super) const PAGE_BYTES: usize = 64 * 1024;
 /// PULLs over streams: bytes per second of all together, and how much may leave at once.
 const PULL_BYTES_PER_SECOND: f64 = 10_000_000.0;
 const PULL_DEPTH: f64 = 500_000.0;
+/// Pieces of what is large: bytes of one.
+const PART_BYTES_MIN: usize = 1_024;
+const PART_BYTES_MAX: usize = 16 * 1024;
+/// Share of the budget that large records and messages have for themselves, and share that they leave to others.
+const LARGE_SHARE: f64 = 1.0 / 8.0;
+const KEPT_SHARE: f64 = 1.0 / 16.0;
+/// Header, seal, length and one segment's headers of a frame; headers of each further segment.
+const FRAME_OVERHEAD: usize = 96;
+const SEGMENT_BYTES: usize = 1_400;
+const SEGMENT_OVERHEAD: usize = 52;
 /// Longest sleep of a stream that waits for the budget, which others may leave to it sooner.
 const TOKEN_WAIT_MAX: Duration = Duration::from_millis(50);
 const TOKEN_WAIT_MIN: Duration = Duration::from_millis(1);
@@ -43,6 +54,55 @@ impl PullRate {
     }
 }
 
+/// How fast large records and messages leave beside everything else.
+pub(super) struct LargeRate {
+    bytes_per_second: f64,
+    /// Tokens of the share that is theirs whatever else there is to send.
+    tokens: f64,
+    filled: Mono,
+}
+
+impl LargeRate {
+    pub(super) fn new(bytes_per_second_max: u64, now: Mono) -> LargeRate {
+        LargeRate { bytes_per_second: bytes_per_second_max as f64, tokens: 0.0, filled: now }
+    }
+
+    /// Longest piece: 1/32 of the budget's second, so that it adds little to what one second may hold.
+    fn part_bytes(&self) -> usize {
+        ((self.bytes_per_second / 32.0) as usize).clamp(PART_BYTES_MIN, PART_BYTES_MAX)
+    }
+
+    /// Pays for a piece: from the share of 1/8 that nothing else takes away, or with what small rumors leave, of which 1/16
+    /// of a second stays for them. Else how long to wait.
+    fn pay(&mut self, now: Mono, budget: &mut Budget, class: Class, bytes: usize) -> Result<(), Duration> {
+        let share = self.bytes_per_second * LARGE_SHARE;
+        let elapsed = now.since(self.filled).as_secs_f64();
+        self.filled = self.filled.max(now);
+        self.tokens = (self.tokens + elapsed * share).min(self.part_bytes() as f64);
+        let kept = (self.bytes_per_second * KEPT_SHARE) as usize;
+        let cost = on_the_wire(bytes);
+        if budget.available(now, class) >= cost + kept {
+            budget.spend(now, class, cost);
+            // Who gets more than the share has no claim to it.
+            self.tokens = (self.tokens - bytes as f64).max(0.0);
+            return Ok(());
+        }
+        if self.tokens >= bytes as f64 {
+            self.tokens -= bytes as f64;
+            budget.spend(now, class, cost);
+            return Ok(());
+        }
+        let own = Duration::from_secs_f64((bytes as f64 - self.tokens).max(0.0) / share);
+        let free = budget.when(now, class, cost + kept).since(now);
+        Err(own.min(free).clamp(TOKEN_WAIT_MIN, TOKEN_WAIT_MAX))
+    }
+}
+
+/// Bytes of a frame with its seal and with the headers of TCP and IP.
+fn on_the_wire(bytes: usize) -> usize {
+    bytes + FRAME_OVERHEAD + bytes / SEGMENT_BYTES * SEGMENT_OVERHEAD
+}
+
 enum Next {
     Frame(Message),
     Wait(Duration),
@@ -50,13 +110,13 @@ enum Next {
 }
 
 impl Transfer {
-    /// Next action. Records served are charged to `Class::Entries` or `Members` (one may be borrowed), pages to the part's
-    /// own 10 MB/s.
+    /// Next action. Records served are charged to `Class::Entries` or `Members`, piece by piece, pages to the part's own
+    /// 10 MB/s.
     pub fn poll_action(&mut self, now: Now, budget: &mut Budget, source: &mut dyn Source) -> Option<Action> {
         if let Some(action) = self.actions.pop_front() {
             return Some(action);
         }
-        while let Some(stream) = self.ready.pop_first() {
+        while let Some(stream) = self.next_ready() {
             let Some(mut s) = self.streams.remove(&stream) else { continue };
             let next =
                 if s.open && !s.in_flight { self.next(now, &mut s, budget, source) } else { Next::Nothing };
@@ -93,21 +153,16 @@ impl Transfer {
             return Next::Frame(message);
         }
         let mut wait = None;
-        if !s.out.is_empty() {
-            if budget.available(now.mono, Class::Entries) > 0 {
-                match s.out.pop_front() {
-                    Some(Out::Record { id, repair }) => {
-                        return self.record(now, s, (id, repair), budget, source);
-                    }
-                    Some(Out::Push { message, .. }) => {
-                        budget.spend(now.mono, Class::Entries, message_bytes(&message));
-                        return Next::Frame(message);
-                    }
-                    Some(Out::Control(message)) => return Next::Frame(message),
-                    None => {}
-                }
+        if s.sending.is_none()
+            && let Some(refused) = self.begin(s, source)
+        {
+            return Next::Frame(refused);
+        }
+        if s.sending.is_some() {
+            match self.send_on(now, s, budget) {
+                Ok(message) => return Next::Frame(message),
+                Err(tokens) => wait = Some(tokens),
             }
-            wait = Some(TOKEN_WAIT_MAX);
         }
         let Some((tree, from)) = s.pull_out else { return wait.map_or(Next::Nothing, Next::Wait) };
         let pull_wait = self.pull_rate.wait(now.mono);
@@ -117,28 +172,72 @@ impl Transfer {
         Next::Frame(self.page(s, tree, from, source))
     }
 
-    fn record(
-        &mut self,
-        now: Now,
-        s: &mut Stream,
-        (id, repair): (crate::record::RumorId, bool),
-        budget: &mut Budget,
-        source: &mut dyn Source,
-    ) -> Next {
-        let Some((hop, record)) = source.record(id) else {
-            self.metrics.busy_sent += 1;
-            return Next::Frame(Message::Busy { tree: None, id: Some(id) });
+    /// Takes the next record or message of this stream up; BUSY if the record is no longer held.
+    fn begin(&mut self, s: &mut Stream, source: &mut dyn Source) -> Option<Message> {
+        let (message, to, class) = match s.out.pop_front()? {
+            Out::Control(message) => return Some(message),
+            Out::Push { to, message } => (message, Some(to), Class::Entries),
+            Out::Record { id, repair } => {
+                let Some((hop, record)) = source.record(id) else {
+                    self.metrics.busy_sent += 1;
+                    return Some(Message::Busy { tree: None, id: Some(id) });
+                };
+                let of_member = matches!(record, Record::Member(_));
+                let class = if of_member { Class::Members } else { Class::Entries };
+                let message = Message::Record { hop, record };
+                if repair {
+                    self.metrics.repair_records_sent += 1;
+                    self.metrics.repair_bytes_sent += message_bytes(&message) as u64;
+                }
+                (message, None, class)
+            }
         };
-        let class = if matches!(record, Record::Member(_)) { Class::Members } else { Class::Entries };
-        budget.spend(now.mono, class, record_bytes(&record));
-        self.metrics.records_sent += 1;
-        s.sending_record = true;
-        let message = Message::Record { hop, record };
-        if repair {
-            self.metrics.repair_records_sent += 1;
-            self.metrics.repair_bytes_sent += message_bytes(&message) as u64;
+        let mut bytes = Vec::new();
+        if message_bytes(&message) > self.large_rate.part_bytes()
+            && !wire::encode_message(&message, &mut bytes, Framing::Frame)
+        {
+            self.metrics.dropped += 1;
+            return None;
         }
-        Next::Frame(message)
+        s.sending = Some(Sending { message, to, class, bytes, at: 0 });
+        None
+    }
+
+    /// The next piece of what is leaving, or all of it, if it can be paid for; else how long to wait.
+    fn send_on(&mut self, now: Now, s: &mut Stream, budget: &mut Budget) -> Result<Message, Duration> {
+        let Some(mut sending) = s.sending.take() else { return Err(TOKEN_WAIT_MAX) };
+        let left = sending.bytes.len() - sending.at.min(sending.bytes.len());
+        let whole = sending.bytes.is_empty();
+        let bytes =
+            if whole { message_bytes(&sending.message) } else { left.min(self.large_rate.part_bytes()) };
+        if let Err(wait) = self.large_rate.pay(now.mono, budget, sending.class, bytes) {
+            s.sending = Some(sending);
+            return Err(wait);
+        }
+        self.turns += 1;
+        s.turn = self.turns;
+        let last = whole || bytes == left;
+        let record = matches!(sending.message, Message::Record { .. });
+        if last && record {
+            self.metrics.records_sent += 1;
+            s.sending_record = true;
+        }
+        if whole {
+            return Ok(sending.message);
+        }
+        let end = sending.at + bytes;
+        let piece = sending.bytes.get(sending.at..end).unwrap_or_default().into();
+        sending.at = end;
+        s.sending = (!last).then_some(sending);
+        Ok(Message::Part { last, bytes: piece })
+    }
+
+    /// The stream that may have something to send and has waited longest.
+    fn next_ready(&mut self) -> Option<StreamId> {
+        let turn = |id: &StreamId| self.streams.get(id).map_or(0, |s| s.turn);
+        let next = self.ready.iter().copied().min_by_key(|id| (turn(id), *id))?;
+        self.ready.remove(&next);
+        Some(next)
     }
 
     fn page(&mut self, s: &mut Stream, tree: Tree, from: u64, source: &mut dyn Source) -> Message {

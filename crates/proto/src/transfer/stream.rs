@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
+use crate::budget::Class;
 use crate::member::MemberId;
 use crate::record::{RumorId, Tree};
 use crate::time::Mono;
@@ -18,6 +19,18 @@ pub(super) enum Out {
     Push { to: MemberId, message: Message },
 }
 
+/// What is leaving, whole or piece by piece.
+pub(super) struct Sending {
+    pub(super) message: Message,
+    /// A message of `Transfer::send`: to whom.
+    pub(super) to: Option<MemberId>,
+    pub(super) class: Class,
+    /// Encoded, if it leaves in pieces.
+    pub(super) bytes: Vec<u8>,
+    /// How many of them have left.
+    pub(super) at: usize,
+}
+
 /// A stream, opening or open.
 pub(super) struct Stream {
     pub(super) address: SocketAddr,
@@ -31,6 +44,11 @@ pub(super) struct Stream {
     /// It is a record.
     pub(super) sending_record: bool,
     pub(super) out: VecDeque<Out>,
+    pub(super) sending: Option<Sending>,
+    /// Pieces received of a message that is not whole yet.
+    pub(super) parts: Vec<u8>,
+    /// When it last sent something that is paid for, as a number: the one that waits longest is next.
+    pub(super) turn: u64,
     /// A PULL I serve: tree and next place.
     pub(super) pull_out: Option<(Tree, u64)>,
     /// Records I asked for here.
@@ -48,6 +66,9 @@ impl Stream {
             in_flight: false,
             sending_record: false,
             out: VecDeque::new(),
+            sending: None,
+            parts: Vec::new(),
+            turn: 0,
             pull_out: None,
             asked: BTreeSet::new(),
             active_at: now,
@@ -64,11 +85,27 @@ impl Stream {
     /// Records served here, waiting or under way.
     pub(super) fn records_out(&self) -> usize {
         let waiting = self.out.iter().filter(|o| matches!(o, Out::Record { .. })).count();
-        waiting + usize::from(self.sending_record)
+        let leaving = matches!(&self.sending, Some(s) if matches!(s.message, Message::Record { .. }));
+        waiting + usize::from(self.sending_record || leaving)
+    }
+
+    /// Does this message wait here, or is it leaving? MAIL and ANSWER are sent again while they are not acknowledged.
+    pub(super) fn has(&self, message: &Message) -> bool {
+        let same = |other: &Message| match (message, other) {
+            (Message::Mail { seq: a, .. }, Message::Mail { seq: b, .. }) => a == b,
+            (Message::Answer { query: a, .. }, Message::Answer { query: b, .. }) => a == b,
+            _ => false,
+        };
+        self.out.iter().any(|o| matches!(o, Out::Push { message, .. } if same(message)))
+            || self.sending.as_ref().is_some_and(|s| s.to.is_some() && same(&s.message))
     }
 
     /// Nothing to send and nothing asked for.
     pub(super) fn is_idle(&self) -> bool {
-        !self.in_flight && self.out.is_empty() && self.pull_out.is_none() && self.asked.is_empty()
+        !self.in_flight
+            && self.out.is_empty()
+            && self.sending.is_none()
+            && self.pull_out.is_none()
+            && self.asked.is_empty()
     }
 }

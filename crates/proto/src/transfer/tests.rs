@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::budget::Budget;
+use crate::budget::{Budget, Class};
 use crate::entry::{Entry, Version};
 use crate::member::{Generation, Incarnation, Liveness, Member, Profile};
 use crate::record::RecordHasher;
@@ -117,6 +117,40 @@ fn frames(actions: Vec<Action>) -> Vec<Message> {
     actions.into_iter().filter_map(frame).collect()
 }
 
+/// What a side sends on these streams, each writable again at once, pieces put together: when the last piece left.
+fn sent_by(side: &mut Side, from_ms: u64, to_ms: u64) -> Vec<(u64, StreamId, Message)> {
+    let mut parts: BTreeMap<StreamId, Vec<u8>> = BTreeMap::new();
+    let mut sent = Vec::new();
+    for ms in from_ms..to_ms {
+        if side.transfer.deadline() <= at(ms).mono {
+            side.timeout(ms);
+        }
+        loop {
+            let actions = side.polled(ms);
+            if actions.is_empty() {
+                break;
+            }
+            for action in actions {
+                let Action::SendFrame { stream, message } = action else { continue };
+                side.transfer.handle_writable(at(ms), stream);
+                if let Message::Part { last, bytes } = message {
+                    let kept = parts.entry(stream).or_default();
+                    kept.extend_from_slice(&bytes);
+                    if last {
+                        let limits = wire::Limits { value_bytes_max: 1 << 20 };
+                        let whole = wire::decode_parts(kept, &limits).unwrap().unwrap();
+                        kept.clear();
+                        sent.push((ms, stream, whole));
+                    }
+                } else {
+                    sent.push((ms, stream, message));
+                }
+            }
+        }
+    }
+    sent
+}
+
 fn want(id: RumorId) -> Message {
     Message::Want { repair: false, large: true, ids: vec![id] }
 }
@@ -140,13 +174,24 @@ fn a_large_record_is_asked_for_once_over_one_stream_and_arrives() {
     let theirs = StreamId(1);
     b.transfer.handle_accepted(at(2), theirs, address(1));
     assert_eq!(b.message(2, theirs, 1, want(id)), Delivered::Nothing);
-    let sent = frames(b.polled(2));
     let record = Record::Entry(e);
-    assert_eq!(sent, [Message::Record { hop: 3, record: record.clone() }]);
-    assert_eq!(a.message(3, stream, 2, sent[0].clone()), Delivered::Record { hop: 3, record });
+    let whole = Message::Record { hop: 3, record: record.clone() };
+    let mut got = Vec::new();
+    for ms in 2..4_000 {
+        if b.transfer.deadline() <= at(ms).mono {
+            b.timeout(ms);
+        }
+        for piece in frames(b.polled(ms)) {
+            assert!(matches!(&piece, Message::Part { bytes, .. } if bytes.len() <= 8_000));
+            b.transfer.handle_writable(at(ms), theirs);
+            got.push(a.message(ms, stream, 2, piece));
+        }
+    }
+    assert_eq!(got.pop(), Some(Delivered::Record { hop: 3, record }));
+    assert!(got.len() >= 62 && got.iter().all(|d| *d == Delivered::Nothing), "{}", got.len());
     assert!(!a.transfer.is_wanted(id));
     // The same once more was not asked for.
-    assert_eq!(a.message(4, stream, 2, sent[0].clone()), Delivered::Nothing);
+    assert_eq!(a.message(4_000, stream, 2, whole), Delivered::Nothing);
     assert_eq!(a.transfer.metrics().dropped, 1);
 }
 
@@ -173,13 +218,15 @@ fn at_most_four_records_come_at_once_and_streams_are_reused() {
 #[test]
 fn beyond_four_records_the_server_is_busy_and_sends_one_frame_at_a_time() {
     let mut b = Side::new(2, 9);
-    let ids: Vec<RumorId> = (0..6).map(|n| b.put(&entry(n, 10_000))).collect();
+    let ids: Vec<RumorId> = (0..6).map(|n| b.put(&entry(n, 5_000))).collect();
     for (n, &id) in ids.iter().enumerate() {
         let stream = StreamId(1 + 2 * n as u64);
         b.transfer.handle_accepted(at(0), stream, address(3 + n as u64));
         b.message(0, stream, 3 + n as u64, want(id));
     }
-    let sent = frames(b.polled(0));
+    let mut sent = frames(b.polled(0));
+    b.timeout(200);
+    sent.extend(frames(b.polled(200)));
     let records = sent.iter().filter(|m| matches!(m, Message::Record { .. })).count();
     assert_eq!((records, sent.len()), (4, 6));
     assert!(sent.contains(&busy(ids[4])) && sent.contains(&busy(ids[5])));
@@ -255,27 +302,66 @@ fn a_record_no_longer_held_is_answered_by_busy() {
 }
 
 #[test]
-fn records_wait_for_tokens_and_may_borrow_one() {
+fn large_records_leave_in_turn_piece_by_piece_and_within_the_budget() {
     let mut b = Side::new(2, 9);
     let ids: Vec<RumorId> = (0..3).map(|n| b.put(&entry(n, 300_000))).collect();
-    b.transfer.handle_accepted(at(0), StreamId(1), address(1));
-    ids.iter().for_each(|&id| drop(b.message(0, StreamId(1), 1, want(id))));
-    let mut times = Vec::new();
-    for ms in 0..20_000 {
+    for (n, &id) in (0..).zip(&ids) {
+        b.transfer.handle_accepted(at(0), StreamId(1 + 2 * n), address(3 + n));
+        b.message(0, StreamId(1 + 2 * n), 3 + n, want(id));
+    }
+    let times: Vec<u64> = sent_by(&mut b, 0, 20_000).iter().map(|(ms, ..)| *ms).collect();
+    assert_eq!(times.len(), 3);
+    // 900 kB at B = 256 kB/s, less what was in stock: the three end together.
+    assert!(times[0] >= 3_100 && times[2] <= 4_200 && times[2] - times[0] <= 150, "{times:?}");
+}
+
+#[test]
+fn a_transfer_leaves_tokens_to_small_rumors_and_keeps_a_share_when_they_take_all() {
+    let mut b = Side::new(2, 9);
+    let id = b.put(&entry(1, 200_000));
+    b.transfer.handle_accepted(at(0), StreamId(1), address(3));
+    b.message(0, StreamId(1), 3, want(id));
+    for ms in 0..500 {
         if b.transfer.deadline() <= at(ms).mono {
             b.timeout(ms);
         }
-        for message in frames(b.polled(ms)) {
-            assert!(matches!(message, Message::Record { .. }));
-            times.push(ms);
-            b.transfer.handle_writable(at(ms), StreamId(1));
-        }
+        drop(frames(b.polled(ms)));
+        b.transfer.handle_writable(at(ms), StreamId(1));
+        assert!(b.budget.available(at(ms).mono, Class::Entries) >= 16_000, "room for small ones at {ms}");
     }
-    assert_eq!(times.len(), 3);
-    assert_eq!(times[0], 0);
-    // 300 kB at no more than B = 256 kB/s, less what was in stock.
-    assert!(times[1] >= 900 && times[2] >= times[1] + 1_000, "{times:?}");
-    assert!(times[2] < 6_000, "{times:?}");
+    // Small rumors that take whatever there is.
+    let mut b = Side::new(2, 9);
+    b.put(&entry(1, 200_000));
+    b.transfer.handle_accepted(at(0), StreamId(1), address(3));
+    b.message(0, StreamId(1), 3, want(id));
+    let (mut small, mut large) = (0, 0);
+    for ms in 0..4_000 {
+        for class in [Class::Members, Class::Entries, Class::Repair] {
+            while b.budget.try_spend(at(ms).mono, class, 1_400) {
+                small += 1_400;
+            }
+        }
+        if b.transfer.deadline() <= at(ms).mono {
+            b.timeout(ms);
+        }
+        large += frames(b.polled(ms)).iter().map(message_bytes).sum::<usize>();
+        b.transfer.handle_writable(at(ms), StreamId(1));
+    }
+    assert!((110_000..140_000).contains(&large), "an eighth of 1,024 kB: {large}, small {small}");
+    assert!(small + large <= 4 * 256_000 + 80_000, "{small} and {large}");
+}
+
+#[test]
+fn pieces_that_are_too_long_or_make_nothing_cost_the_stream_or_themselves() {
+    let mut a = Side::new(1, 3);
+    a.transfer.handle_accepted(at(0), StreamId(1), address(2));
+    let part = |last, bytes: usize| Message::Part { last, bytes: vec![255; bytes].into() };
+    assert_eq!(a.message(0, StreamId(1), 2, part(true, 100)), Delivered::Nothing);
+    assert_eq!((a.transfer.metrics().dropped, a.polled(0).len()), (1, 0));
+    for _ in 0..70 {
+        a.message(0, StreamId(1), 2, part(false, 16_000));
+    }
+    assert_eq!(a.polled(0), [Action::Close { stream: StreamId(1) }], "over 1 MiB and 64 KiB");
 }
 
 #[test]
@@ -380,7 +466,10 @@ fn messages_are_pushed_and_reported_if_they_could_not_be() {
     a.transfer.send(at(0), MemberId(2), mail.clone(), &a.roster);
     let stream = opened(&a.polled(0))[0].0;
     a.transfer.handle_opened(at(1), stream);
-    assert_eq!(frames(a.polled(1)), std::slice::from_ref(&mail));
+    // The same once more, while it is on its way, is not sent twice.
+    a.transfer.send(at(1), MemberId(2), mail.clone(), &a.roster);
+    let sent: Vec<Message> = sent_by(&mut a, 1, 3_000).into_iter().map(|(.., m)| m).collect();
+    assert_eq!(sent, std::slice::from_ref(&mail));
     let failed = Action::SendFailed { to: MemberId(3), message: mail.clone() };
     a.transfer.send(at(2), MemberId(3), mail.clone(), &a.roster);
     let dead = opened(&a.polled(2))[0].0;

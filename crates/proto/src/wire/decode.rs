@@ -91,6 +91,24 @@ pub fn decode(bytes: &[u8], limits: &Limits, framing: Framing) -> Result<Decoded
     Ok(Decoded { header, messages, skipped })
 }
 
+/// Decodes one message with its kind and length as in a frame: what the pieces of [`Message::Part`] make. None if its kind is
+/// unknown.
+///
+/// # Errors
+/// [`DecodeError`]: it is to be dropped.
+pub fn decode_parts(bytes: &[u8], limits: &Limits) -> Result<Option<Message>, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let kind = reader.u8()?;
+    let length = usize::try_from(reader.u32()?).map_err(|_| DecodeError::Truncated)?;
+    let mut body = Reader::new(reader.take(length)?);
+    reader.end()?;
+    let decoded = message(kind, &mut body, limits)?;
+    if decoded.is_some() {
+        body.end()?;
+    }
+    Ok(decoded)
+}
+
 fn message(kind: u8, r: &mut Reader<'_>, limits: &Limits) -> Decode<Option<Message>> {
     Ok(Some(match kind {
         kinds::BEAT => Message::Beat(beat(r)?),
@@ -166,6 +184,7 @@ fn message(kind: u8, r: &mut Reader<'_>, limits: &Limits) -> Decode<Option<Messa
             };
             Message::Answer { query, status, payload: payload(r, limits)? }
         }
+        kinds::PART => Message::Part { last: r.bool()?, bytes: r.rest().into() },
         kinds::HEARD => Message::Heard { living: r.u16()?, table: heard(r)? },
         _ => return Ok(None),
     }))

@@ -111,6 +111,7 @@ pub(super) mod kinds {
     pub const DONE: u8 = 22;
     pub const ANSWER: u8 = 23;
     pub const HEARD: u8 = 24;
+    pub const PART: u8 = 25;
 }
 
 fn kind(message: &Message) -> u8 {
@@ -139,6 +140,7 @@ fn kind(message: &Message) -> u8 {
         Message::Done { .. } => kinds::DONE,
         Message::Answer { .. } => kinds::ANSWER,
         Message::Heard { .. } => kinds::HEARD,
+        Message::Part { .. } => kinds::PART,
     }
 }
 
@@ -347,6 +349,10 @@ fn body(message: &Message, out: &mut impl Sink) {
             out.u32(*query);
             out.u8(*status as u8);
             out.put(payload);
+        }
+        Message::Part { last, bytes } => {
+            out.u8(u8::from(*last));
+            out.put(bytes);
         }
         Message::Heard { living, table } => {
             out.u16(*living);

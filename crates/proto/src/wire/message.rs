@@ -50,12 +50,16 @@ impl Framing {
     }
 }
 
+/// Flag of [`Header`]: the sender counts feedback (Demers' variants) and wants a SEEN for each record or id that it tells as a
+/// rumor and that was known.
+pub const HEADER_FEEDBACK: u8 = 1;
+
 /// Header of a datagram or frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
     /// Wire version.
     pub version: u8,
-    /// Bit flags, none defined yet; unknown ones are ignored.
+    /// Bit flags: [`HEADER_FEEDBACK`]; unknown ones are ignored.
     pub flags: u8,
     /// Hash of the cluster label: packets of other clusters are dropped.
     pub label: u16,
@@ -354,6 +358,14 @@ pub enum Message {
         status: AnswerStatus,
         /// The answer.
         payload: Arc<[u8]>,
+    },
+    /// 4 B + bytes: the next piece of a message that leaves in turns, on a stream (`R6`). The pieces up to the last one are a
+    /// message with its kind and length as in a frame; other messages may come between them.
+    Part {
+        /// The message is whole now.
+        last: bool,
+        /// The piece.
+        bytes: Arc<[u8]>,
     },
     /// 5 B + 12 B each: when entries were last known equal (`S7`).
     Heard {

@@ -55,7 +55,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{Decoded, Limits, decode, peek_header};
+pub use decode::{Decoded, Limits, decode, decode_parts, peek_header};
 pub use encode::{begin, claim_bytes, encode_message, label_hash, message_bytes, record_bytes};
 pub use error::DecodeError;
 pub use message::*;

@@ -144,6 +144,7 @@ fn check(message: &Message) -> Checked {
         | Message::Pull { .. }
         | Message::Poll(_)
         | Message::Seen(_)
+        | Message::Part { .. }
         | Message::Done { .. } => Ok(()),
     }
 }

@@ -112,6 +112,7 @@ fn control_messages_have_the_sizes_of_the_protocol() {
     assert_eq!(size(Message::Busy { tree: Some(Tree::Members), id: None }), 4);
     assert_eq!(size(Message::Busy { tree: None, id: Some(RumorId { bucket: 1, tag: 0 }) }), 9);
     assert_eq!(size(Message::Done { seq: 1 }), 7);
+    assert_eq!(size(Message::Part { last: true, bytes: vec![1; 9].into() }), 4 + 9);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 mod detector;
 mod heal;
 mod join;
+pub mod load;
 pub mod measure;
+pub mod rumors;
 mod sync;
 
 use std::sync::Mutex;

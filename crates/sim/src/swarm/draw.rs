@@ -32,6 +32,16 @@ const KINDS: [Kind; 19] = [
     writes,
 ];
 
+const RUMORS: [&str; 7] = [
+    "adaptive",
+    "feedback-counter-2",
+    "feedback-counter-1",
+    "feedback-coin-2",
+    "blind-counter-3",
+    "blind-coin-2",
+    "blind-coin-1",
+];
+
 struct Draw {
     rng: Rng,
     members: usize,
@@ -71,7 +81,6 @@ pub fn draw(seed: u64) -> Case {
     };
     let length_ms = 15_000 + rng.below(75_000) as u64;
     let mode = ["push-pull", "push-pull", "push", "pull"][rng.below(4)];
-    let mode = if super::is_built(mode) { mode } else { "push-pull" }.to_owned();
     let patience_ms = [2_000, 4_000, 4_000, 8_000][rng.below(4)];
     let bytes_per_second = [256_000, 256_000, 60_000][rng.below(3)];
     let mut draw = Draw { rng, members, length_ms, schedule: Vec::new() };
@@ -82,7 +91,20 @@ pub fn draw(seed: u64) -> Case {
     }
     draw.schedule.sort_by_key(|t| t.at_ms);
     let disks = draw.rng.chance(0.3);
-    Case { seed, members, mode, patience_ms, bytes_per_second, length_ms, schedule: draw.schedule, disks }
+    let mode = if draw.rng.chance(0.15) { "mixed" } else { mode }.to_owned();
+    let rumor =
+        if draw.rng.chance(0.6) { RUMORS[0] } else { RUMORS[draw.rng.below(RUMORS.len())] }.to_owned();
+    Case {
+        seed,
+        members,
+        mode,
+        rumor,
+        patience_ms,
+        bytes_per_second,
+        length_ms,
+        schedule: draw.schedule,
+        disks,
+    }
 }
 
 fn loss(d: &mut Draw) {

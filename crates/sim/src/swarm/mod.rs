@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hearsay_proto::Config;
-use hearsay_proto::config::Mode;
+use hearsay_proto::config::{Interest, Loss, Mode};
 use serde::{Deserialize, Serialize};
 
 use crate::fault::{Fault, Schedule, is_a_value, key_name};
@@ -35,8 +35,11 @@ pub struct Case {
     pub seed: u64,
     /// Members.
     pub members: usize,
-    /// "push-pull", "push" or "pull".
+    /// "push-pull", "push", "pull", or "mixed": members in turn.
     pub mode: String,
+    /// "adaptive", or Demers' loss of interest, as in "feedback-counter-2".
+    #[serde(default)]
+    pub rumor: String,
     /// Patience.
     pub patience_ms: u64,
     /// Budget per member.
@@ -83,11 +86,23 @@ impl Case {
         config.detector.patience = Duration::from_millis(self.patience_ms);
         config.bytes_per_second_max = self.bytes_per_second;
         config.gossip.mode = mode(&self.mode);
+        config.gossip.interest = interest(&self.rumor);
         config
     }
 
+    /// A world of its members, none of them up.
     fn world(&self) -> World {
         let mut world = World::new(self.seed, self.members, self.config());
+        if self.mode == "mixed" {
+            for host in 0..self.members {
+                let mut config = self.config();
+                config.gossip.mode = [Mode::PushPull, Mode::Push, Mode::Pull][host % 3];
+                if host % 2 == 1 {
+                    config.gossip.interest = Interest::Adaptive;
+                }
+                world.configure(host, config);
+            }
+        }
         if self.disks {
             world.add_disks(DISK_LATENCY);
         }
@@ -196,13 +211,17 @@ fn mode(name: &str) -> Mode {
     }
 }
 
-/// Does this build know the mode?
-fn is_built(name: &str) -> bool {
-    let mut config = Config::lan();
-    config.gossip.mode = mode(name);
-    let mut world = World::new(0, 1, config);
-    world.start(0, &[]);
-    world.is_up(0)
+/// "adaptive", or as in "feedback-counter-2".
+fn interest(name: &str) -> Interest {
+    let mut words = name.split('-');
+    let (Some(feedback), Some(loss), Some(k)) = (words.next(), words.next(), words.next()) else {
+        return Interest::Adaptive;
+    };
+    Interest::Demers {
+        feedback: feedback == "feedback",
+        loss: if loss == "coin" { Loss::Coin } else { Loss::Counter },
+        k: k.parse().unwrap_or(1),
+    }
 }
 
 fn check(world: &mut World) -> Result<(), Failure> {

@@ -98,6 +98,7 @@ mod tests {
             seed: 1,
             members: 30,
             mode: "push-pull".into(),
+            rumor: "adaptive".into(),
             patience_ms: 4_000,
             bytes_per_second: 256_000,
             length_ms: 8_000,

@@ -34,8 +34,8 @@ impl World {
                 Output::Transmit { to } => self.transmit(host, to, &buf),
                 Output::Event(event) => {
                     self.checker.told(host, self.now, &event);
-                    if let Some(watch) = self.watch.as_mut() {
-                        watch(self.now, host, &event);
+                    if let Some(ear) = self.ear.as_mut() {
+                        ear(self.now, host, &event);
                     }
                     if let Some((news, member)) = host::news(&event) {
                         let subject = World::host_named(member.name()).unwrap_or(u32::MAX);
@@ -64,7 +64,7 @@ impl World {
         }
     }
 
-    /// Bytes of a frame are counted apart: they have limits of their own.
+    /// Bytes of pages (`streamed`) are counted apart: they have a rate of their own.
     pub(super) fn account(&mut self, host: usize, wire_bytes: usize, streamed: bool) {
         let second = self.now.0 / 1_000_000_000;
         let h = &mut self.hosts[host];
@@ -172,7 +172,7 @@ impl World {
             What::Datagram { to, from, bytes } => self.datagram(to as usize, from, bytes),
             What::Take(host) => self.take(host as usize),
             What::Connect { from, stream, to, runs } => self.connect(from, stream, to, runs),
-            What::Frame { conn, forward, bytes } => self.frame(conn, forward, bytes),
+            What::Frame { conn, forward } => self.frame(conn, forward),
             What::Writable { conn, forward } => self.writable(conn, forward),
             What::Closed { conn, forward } => self.closed(conn, forward),
             What::Resolve { host, runs, pause } => self.resolve(host as usize, runs, pause),

@@ -38,6 +38,9 @@ const RESOLVE_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Sees every datagram sent: time, host, destination, plain bytes.
 pub type Tap = Box<dyn FnMut(Mono, usize, SocketAddr, &[u8])>;
 
+/// Hears what users are told: time, host, what.
+pub type Ear = Box<dyn FnMut(Mono, usize, &Event)>;
+
 /// The n-th address: 10.x.y.z:7946.
 fn nth_address(n: usize) -> SocketAddr {
     let [_, a, b, c] = (n as u32 + 1).to_be_bytes();
@@ -54,9 +57,6 @@ fn address_number(address: SocketAddr) -> Option<usize> {
         _ => None,
     }
 }
-
-/// Sees every event of every host.
-pub type Watch = Box<dyn FnMut(Mono, usize, &Event)>;
 
 /// N hosts, one network, one queue.
 pub struct World {
@@ -76,8 +76,8 @@ pub struct World {
     pub steps: u64,
     /// Sees every datagram sent.
     pub tap: Option<Tap>,
-    /// Sees what every user is told.
-    pub watch: Option<Watch>,
+    /// Hears everything that users are told.
+    pub ear: Option<Ear>,
     /// Names of members are this long at least, for large records.
     pub name_bytes: usize,
     /// Tags of members that are started without any.
@@ -85,6 +85,7 @@ pub struct World {
     /// Once set, time passes and nothing happens any more: whatever runs comes to its end soon.
     pub stop: Arc<AtomicBool>,
     config: Config,
+    configs: BTreeMap<usize, Config>,
     seed: u64,
     queue: Queue,
     net_rng: Rng,
@@ -112,11 +113,12 @@ impl World {
             said: Vec::new(),
             steps: 0,
             tap: None,
-            watch: None,
+            ear: None,
             name_bytes: 0,
             tags: Tags::new(),
             stop: Arc::default(),
             config,
+            configs: BTreeMap::new(),
             seed,
             queue: Queue::new(seed),
             net_rng: Rng::from_number(seed ^ 0x006e_6574),
@@ -178,6 +180,11 @@ impl World {
     /// The configuration every host starts with.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Gives one host a configuration of its own, from its next start on.
+    pub fn configure(&mut self, host: usize, config: Config) {
+        self.configs.insert(host, config);
     }
 
     /// Hashes every step from now on; see [`World::trace`].
@@ -242,7 +249,8 @@ impl World {
             address: self.address(host),
             tags,
         };
-        match Gossip::new(self.config.clone(), identity, seed, self.clock(host)) {
+        let config = self.configs.get(&host).unwrap_or(&self.config).clone();
+        match Gossip::new(config, identity, seed, self.clock(host)) {
             Ok(mut gossip) => {
                 let now = self.clock(host);
                 if let Some(disk) = &self.hosts[host].disk {

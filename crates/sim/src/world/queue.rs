@@ -26,10 +26,10 @@ pub(super) enum What {
         to: SocketAddr,
         runs: u64,
     },
+    /// The next frame of this direction is there.
     Frame {
         conn: usize,
         forward: bool,
-        bytes: Rc<[u8]>,
     },
     Writable {
         conn: usize,

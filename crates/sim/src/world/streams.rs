@@ -1,11 +1,13 @@
 //! Streams between hosts: connect, frames in order, room for one frame at a time, close.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use hearsay_proto::output::StreamId;
 use hearsay_proto::time::Mono;
+use hearsay_proto::wire::HEADER_BYTES;
 
 use super::World;
 use super::queue::What;
@@ -15,6 +17,10 @@ const BROKEN_AFTER: Duration = Duration::from_secs(5);
 /// A lost segment comes again after this.
 const RETRANSMIT: Duration = Duration::from_millis(200);
 const SEGMENT_BYTES: usize = 1_400;
+/// Headers of TCP and IP.
+const SEGMENT_OVERHEAD: usize = 52;
+/// Kind of a PAGE.
+const PAGE: u8 = 14;
 
 /// One direction's end of a connection.
 #[derive(Clone, Copy)]
@@ -24,12 +30,14 @@ pub(super) struct End {
     pub stream: StreamId,
     pub open: bool,
     pub free_at: Mono,
-    /// What it sent last arrives then: nothing overtakes on a stream.
+    /// When the last frame of this end arrives: no later one comes before it.
     pub arrives_at: Mono,
 }
 
 pub(super) struct Conn {
     pub ends: [End; 2],
+    /// Frames under way from each end: they come in this order, whatever holds them up.
+    pub frames: [VecDeque<Rc<[u8]>>; 2],
 }
 
 impl World {
@@ -64,7 +72,8 @@ impl World {
             free_at: Mono(0),
             arrives_at: Mono(0),
         };
-        self.conns.push(Conn { ends: [end(from, stream, runs), end(target, odd, self.hosts[target].runs)] });
+        let ends = [end(from, stream, runs), end(target, odd, self.hosts[target].runs)];
+        self.conns.push(Conn { ends, frames: Default::default() });
         self.by_stream.insert((from, stream), (conn, true));
         self.by_stream.insert((target, odd), (conn, false));
         let source = self.address(from);
@@ -74,7 +83,10 @@ impl World {
 
     pub(super) fn send_frame(&mut self, host: usize, stream: StreamId, plain: &[u8]) {
         self.hosts[host].stream_bytes += plain.len() as u64;
-        self.account(host, plain.len(), true);
+        // Pages have a rate of their own; everything else counts against the budget.
+        let segments = plain.len() / SEGMENT_BYTES + 1;
+        let is_page = plain.get(HEADER_BYTES) == Some(&PAGE);
+        self.account(host, plain.len() + self.config.seal_bytes + segments * SEGMENT_OVERHEAD, is_page);
         let Some(&(conn, forward)) = self.by_stream.get(&(host, stream)) else { return };
         let mut delay = self.network.draw_delay(&mut self.net_rng);
         let peer = self.conns[conn].ends[usize::from(forward)].host;
@@ -88,24 +100,29 @@ impl World {
         let own = &mut self.conns[conn].ends[usize::from(!forward)];
         let free = own.free_at.max(self.now) + transfer;
         own.free_at = free;
-        let arrives = (own.arrives_at + Duration::from_nanos(1)).max(free + delay);
+        let arrives = (free + delay).max(Mono(own.arrives_at.0 + 1));
         own.arrives_at = arrives;
         let bytes: Rc<[u8]> = Rc::from(plain);
         self.queue.push(free, What::Writable { conn, forward });
-        self.queue.push(arrives, What::Frame { conn, forward, bytes });
+        self.conns[conn].frames[usize::from(!forward)].push_back(bytes);
+        self.queue.push(arrives, What::Frame { conn, forward });
     }
 
-    pub(super) fn frame(&mut self, conn: usize, forward: bool, bytes: Rc<[u8]>) {
+    pub(super) fn frame(&mut self, conn: usize, forward: bool) {
         let end = self.conns[conn].ends[usize::from(forward)];
         let sender = self.conns[conn].ends[usize::from(!forward)].host;
+        let connected = self.network.connected(sender, end.host);
+        if connected && (self.hosts[end.host].is_stalled() || self.hosts[sender].holds_sends()) {
+            let later = self.now + Duration::from_millis(50);
+            self.queue.push(later, What::Frame { conn, forward });
+            return;
+        }
+        let Some(bytes) = self.conns[conn].frames[usize::from(!forward)].pop_front() else { return };
         self.note(3, end.host, sender as u64, &bytes);
-        if !self.network.connected(sender, end.host) {
+        if !connected {
             let later = self.now + BROKEN_AFTER;
             self.queue.push(later, What::Closed { conn, forward });
             self.queue.push(later, What::Closed { conn, forward: !forward });
-        } else if self.hosts[end.host].is_stalled() || self.hosts[sender].holds_sends() {
-            let later = self.now + Duration::from_millis(50);
-            self.queue.push(later, What::Frame { conn, forward, bytes });
         } else if end.open && self.hosts[end.host].runs == end.runs {
             self.with(end.host, |g, now| g.handle_frame(now, end.stream, &bytes));
         }
