@@ -7,7 +7,7 @@ const sources = readdirSync(folder)
   .map((name) => ({ name, text: readFileSync(new URL(name, folder), 'utf8') }))
 
 /** Files that may call the addon. `import type` is free: it says a shape and brings nothing. */
-const CALLERS = ['cluster.ts', 'merkle.ts', 'phi.ts', 'simulate.ts']
+const CALLERS = ['cluster.ts', 'merkle.ts', 'phi.ts', 'ring.ts', 'simulate.ts']
 
 function imports(text: string): { from: string; typeOnly: boolean }[] {
   const found = text.matchAll(/^(?:import|export)\s+(type\s)?[^'"]*?from\s+'(\.[^']+)'/gms)

@@ -5,6 +5,8 @@ import {
   Cluster,
   type ClusterEvent,
   type ClusterOptions,
+  type ClusterRing,
+  HashRing,
   type Health,
   HearsayError,
   type HearsayErrorCode,
@@ -17,6 +19,7 @@ import {
   PhiAccrualDetector,
   type PhiModel,
   type Reached,
+  type RingChange,
   type SeedFailed,
   type Sent,
   type Simulation,
@@ -338,6 +341,51 @@ const simulated = async (is: Is): Promise<void> => {
   void crash.figures.halfMs
 }
 
+const rings = (is: Is, cluster: Cluster): void => {
+  const ring = cluster.ring({
+    virtualNodes: 100,
+    filter: { tags: { role: 'db' } },
+    zoneAware: true,
+    weightTag: 'w',
+  })
+  is<ClusterRing>()(ring)
+  is<ClusterRing>()(cluster.ring())
+  is<string | undefined>()(ring.owner('user:42'))
+  is<string[]>()(ring.owners('user:42', 3))
+  is<string>()(ring.version)
+  is<number>()(ring.size)
+  ring.on('change', (change) => is<RingChange>()(change))
+  ring.on('change', ({ added, removed, version }) => void [is<string[]>()(added), removed, version])
+  is<void>()(ring.close())
+  // @ts-expect-error how many
+  ring.owners('user:42')
+  // @ts-expect-error tags are strings
+  cluster.ring({ filter: { tags: { weight: 1 } } })
+  // @ts-expect-error no such option
+  cluster.ring({ vnodes: 1 })
+  // @ts-expect-error it follows the cluster
+  ring.add({ name: 'a' })
+  // @ts-expect-error past tense or not, there is one event
+  ring.on('changed', () => {})
+
+  const members = [{ name: 'a', weight: 2, zone: 'x' }, { name: 'b' }]
+  const alone = new HashRing(members, { virtualNodes: 10, zoneAware: true })
+  new HashRing()
+  is<string | undefined>()(alone.owner('k'))
+  is<string[]>()(alone.owners('k', 2))
+  is<boolean>()(alone.add({ name: 'c' }))
+  is<boolean>()(alone.remove('c'))
+  is<boolean>()(alone.has('c'))
+  is<number>()(alone.size)
+  is<string>()(alone.version)
+  // @ts-expect-error members, not names
+  new HashRing(['a', 'b'])
+  // @ts-expect-error a weight is a number
+  alone.add({ name: 'c', weight: '1' })
+  // @ts-expect-error by name
+  alone.remove({ name: 'c' })
+}
+
 const testing = async (is: Is): Promise<void> => {
   const tc = await createTestCluster(3, { tags: { role: 'db' } })
   is<TestCluster>()(tc)
@@ -372,7 +420,7 @@ const testing = async (is: Is): Promise<void> => {
 }
 
 test('every public signature is held by tsc, and so is every wrong use', (t) => {
-  for (const held of [start, membership, lifetime, state, talk, events, tools, simulated, testing]) {
+  for (const held of [start, membership, lifetime, state, talk, events, tools, simulated, rings, testing]) {
     t.is(typeof held, 'function')
   }
 })

@@ -838,5 +838,6 @@ module.exports = nativeBinding
 module.exports.NativeCluster = nativeBinding.NativeCluster
 module.exports.NativeMerkle = nativeBinding.NativeMerkle
 module.exports.NativePhi = nativeBinding.NativePhi
+module.exports.NativeRing = nativeBinding.NativeRing
 module.exports.NativeSimulation = nativeBinding.NativeSimulation
 module.exports.nativeVersion = nativeBinding.nativeVersion

@@ -145,6 +145,20 @@ export declare class NativePhi {
   get samples(): number
 }
 
+/** A consistent-hash ring. */
+export declare class NativeRing {
+  /** An empty one. */
+  static create(virtualNodes: number, zoneAware: boolean): NativeRing
+  /** Adds or changes names and removes others, at once; false if nothing changed. */
+  change(added: Array<RingEntry>, removed: Array<string>): boolean
+  /** The first distinct names from the key's place on. */
+  owners(key: string, n: number): Array<string>
+  /** Equal rings have equal versions, 16 hex digits. */
+  version(): string
+  /** What lookups need. */
+  table(): RingTable
+}
+
 /** One running simulation. It stops when this is collected, or with its environment. */
 export declare class NativeSimulation {
   /** Begins; `done` is called once, with the figures as JSON text, or null if it was stopped or failed. */
@@ -180,6 +194,30 @@ export interface PhiSettings {
   acceptablePauseMs?: number
   /** `firstHeartbeatEstimateMs`. */
   firstHeartbeatEstimateMs?: number
+}
+
+/** One name of a ring. */
+export interface RingEntry {
+  /** The name. */
+  name: string
+  /** Its share relative to others. */
+  weight: number
+  /** What fails together with it. */
+  zone?: string
+}
+
+/** A ring as lookups in JavaScript need it. */
+export interface RingTable {
+  /** Upper halves of the points, in order. */
+  high: Uint32Array
+  /** Lower halves of the points. */
+  low: Uint32Array
+  /** For each point the place of its name. */
+  owners: Uint32Array
+  /** For each value of the top bits of a hash the first point at or above it. */
+  starts: Uint32Array
+  /** Names by place, empty where none is. */
+  names: Array<string>
 }
 
 /** A simulation, checked by `ts/options.ts`. Shares are probabilities; durations in ms. */

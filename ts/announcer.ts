@@ -29,7 +29,7 @@ export class Announcer {
       signal,
       map: (event) => event,
       onDropped: (count) => this.lagged('events', count),
-      onClosed: () => {
+      onClosed: (stream) => {
         closed = true
         this.#streams.delete(stream)
       },

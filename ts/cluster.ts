@@ -17,6 +17,7 @@ import {
   show,
 } from './options.js'
 import { type NativeEvent, readEvents, readMember, readMembers } from './packed.js'
+import { type ClusterRing, Rings } from './ring.js'
 import { State } from './state.js'
 import { type Answer, type QueryOptions, type Sender, type Sent, Talk, type WaitOptions } from './talk.js'
 import type {
@@ -31,6 +32,7 @@ import type {
   PayloadOf,
   QueryOf,
   QueryPayloadOf,
+  RingOptions,
   SchemaShape,
   TopicOf,
 } from './types.js'
@@ -44,6 +46,16 @@ const HOLD_MS = 2_147_483_647
 
 /** Packed events are copied to it and read before anything else runs, so the clusters of a thread share it. */
 let buffer = Buffer.allocUnsafeSlow(64 << 10)
+
+/** After these the members alive and suspect, their tags or zones may be others; after a lag anything may. */
+const VIEW_EVENTS: ReadonlySet<NativeEvent['type']> = new Set([
+  'memberJoined',
+  'memberDied',
+  'memberLeft',
+  'memberUpdated',
+  'memberRevived',
+  'lagged',
+])
 
 type Phase = 'starting' | 'running' | 'leaving' | 'stopping' | 'stopped'
 
@@ -87,6 +99,7 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
   readonly #waiters = new Set<Waiter>()
   readonly #announcer: Announcer
   readonly #joining: Joining
+  readonly #rings: Rings
   readonly #hold: NodeJS.Timeout
   readonly #ended: Promise<void>
   #end: () => void = () => {}
@@ -137,6 +150,10 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
       failed: (error) => this.#announcer.report(error),
       responderFailed: (topic, error) => this.#log('warn', { topic, error }, 'a responder failed'),
     })
+    this.#rings = new Rings(
+      () => this.members(),
+      (error) => this.#announcer.report(error),
+    )
     natives.set(this, this.#native)
   }
 
@@ -297,6 +314,15 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
     responder: (payload: QueryPayloadOf<S, T>, sender: Sender) => AnswerOf<S, T> | Promise<AnswerOf<S, T>>,
   ): () => void {
     return this.#talk.respond(topic, responder)
+  }
+
+  /**
+   * A consistent-hash ring over the members that are alive or suspect and match the filter, which follows the view until `close`.
+   * Throws `ERR_HEARSAY_OPTION`, `ERR_HEARSAY_TAGS`, `ERR_HEARSAY_ARGUMENT` for more than 16.7 million points.
+   */
+  ring(options?: RingOptions): ClusterRing {
+    this.#running()
+    return this.#rings.open(options)
   }
 
   /** Hex Merkle root of the replica: members and state. Equal roots mean equal replicas. */
@@ -490,7 +516,10 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
       const told = mute ? undefined : toClusterEvent(event)
       if (told !== undefined) batch.push(told)
     }
-    if (!mute) this.#announcer.publish(batch, thrown)
+    if (!mute) {
+      if (events.some(({ type }) => VIEW_EVENTS.has(type))) this.#rings.follow(thrown)
+      this.#announcer.publish(batch, thrown)
+    }
     if (failure !== undefined) this.#stop(failure)
     if (events.some((event) => event.type === 'stopped')) this.#finish(stoppedError())
     this.#settleWaiters()
@@ -578,6 +607,7 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
     this.#announcer.end()
     this.state.end()
     this.#talk.end()
+    this.#rings.end()
   }
 
   /** The driver has ended: frees what this side holds. */

@@ -82,8 +82,8 @@ export interface StreamOptions<In, Out> {
   keyOf?: (item: In) => string
   /** Items the reader will not get. */
   onDropped(count: number): void
-  /** The reader has gone or the stream has ended. Called once. */
-  onClosed(): void
+  /** The reader has gone or the stream has ended. Called once, from the constructor if the signal is aborted already. */
+  onClosed(stream: Stream<In, Out>): void
   signal?: AbortSignal | undefined
 }
 
@@ -152,7 +152,7 @@ export class Stream<In, Out> implements AsyncIterableIterator<Out, undefined, un
         reader.reject(failure.error)
       }
     }
-    this.#options.onClosed()
+    this.#options.onClosed(this)
   }
 
   async next(): Promise<IteratorResult<Out, undefined>> {

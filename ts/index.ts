@@ -9,6 +9,7 @@ export type { ClusterEvent, ClusterEvents, Lagged, Rejoined, SeedFailed } from '
 export { MerkleTree } from './merkle.js'
 export type { MemberEventName } from './packed.js'
 export { PhiAccrualDetector, type PhiOptions } from './phi.js'
+export { ClusterRing, type ClusterRingEvents, HashRing } from './ring.js'
 export {
   type SimulatedLoad,
   type SimulatedSpread,
@@ -27,6 +28,7 @@ export type {
   AnySchema,
   ClusterOptions,
   Codec,
+  HashRingOptions,
   Health,
   KeyOf,
   Limits,
@@ -40,6 +42,9 @@ export type {
   QueriesOf,
   QueryOf,
   QueryPayloadOf,
+  RingChange,
+  RingMember,
+  RingOptions,
   RumorInterest,
   SchemaShape,
   StateChange,

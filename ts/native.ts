@@ -15,8 +15,11 @@ export type {
   NativeCluster,
   NativeMerkle,
   NativePhi,
+  NativeRing,
   NativeSimulation,
   PhiSettings,
+  RingEntry,
+  RingTable,
   SimulationSettings,
   StartOptions,
 } from '../native/hearsay.cjs'

@@ -2,8 +2,16 @@ import { hostname } from 'node:os'
 import { resolve } from 'node:path'
 import { inspect } from 'node:util'
 import { HearsayError } from './errors.js'
-import type { PhiSettings, SimulationSettings, StartOptions } from './native.js'
-import type { ClusterOptions, Codec, Liveness, Logger, PhiModel } from './types.js'
+import type { PhiSettings, RingEntry, SimulationSettings, StartOptions } from './native.js'
+import type {
+  ClusterOptions,
+  Codec,
+  HashRingOptions,
+  Liveness,
+  Logger,
+  PhiModel,
+  RingOptions,
+} from './types.js'
 
 /** Checks one value; gives it back in the form the caller wants, or throws with its path. */
 type Check<T> = (value: unknown, path: string) => T
@@ -414,6 +422,37 @@ export function checkQuery(
   call: string,
 ): Wait & { filter?: { tags?: Record<string, string> } } {
   return query(options ?? {}, call)
+}
+
+const text: Check<string> = (value, path) => {
+  if (typeof value !== 'string' || value === '') throw wrong(path, 'a string that is not empty', value)
+  return value
+}
+
+const ringShape = { virtualNodes: integer(1, 65_536), zoneAware: boolean }
+const hashRing = object(ringShape)
+const clusterRing = object({ ...ringShape, filter: object({ tags }), weightTag: text })
+const ringMember = object({
+  name: text,
+  weight: above(0),
+  zone: (value, path) => (value === null ? null : text(value, path)),
+})
+
+/** Checks the options of a `HashRing`. */
+export function checkHashRing(options: unknown): HashRingOptions {
+  return hashRing(options ?? {}, '')
+}
+
+/** Checks the options of `cluster.ring`. */
+export function checkRing(options: unknown): RingOptions {
+  return clusterRing(options ?? {}, 'ring')
+}
+
+/** Checks one name of a `HashRing`. */
+export function checkRingMember(member: unknown, path: string): RingEntry {
+  const { name, weight = 1, zone } = ringMember(member, path)
+  if (name === undefined) throw wrong(`${path}.name`, 'a string that is not empty', undefined)
+  return { name, weight, ...(zone === undefined || zone === null ? {} : { zone }) }
 }
 
 /** Checks the filter of `members()`; without one: alive and suspect. */

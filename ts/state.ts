@@ -151,7 +151,7 @@ export class State<S extends SchemaShape = AnySchema> {
       keyOf: (raw) => raw.key,
       map: (raw) => this.#change(raw),
       onDropped: (count) => this.#host.lagged(count),
-      onClosed: () => {
+      onClosed: (watcher) => {
         closed = true
         if (this.#watchers.delete(watcher) && this.#watchers.size === 0) native.watch(false)
       },

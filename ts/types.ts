@@ -321,3 +321,39 @@ export interface Health {
   healthy: boolean
   reasons: string[]
 }
+
+/** Options of a `HashRing`. */
+export interface HashRingOptions {
+  /** Points of a name of weight 1, 1..65536; default 100. Shares deviate by about 1 / sqrt(virtualNodes) of their mean. */
+  virtualNodes?: number | undefined
+  /** Whether `owners` spreads over zones; default false. */
+  zoneAware?: boolean | undefined
+}
+
+/** One name of a `HashRing`. */
+export interface RingMember {
+  /** Not empty. */
+  name: string
+  /** Its share relative to others, > 0; default 1. */
+  weight?: number | undefined
+  /** What fails together with it; all without a zone count as one. */
+  zone?: string | null | undefined
+}
+
+/** Options of `cluster.ring`. Rings are equal only if their options are. */
+export interface RingOptions extends HashRingOptions {
+  /** Which members take part: those with all these tags. Default all. */
+  filter?: { tags?: Readonly<Record<string, string>> | undefined } | undefined
+  /** The tag whose number is a member's weight, over 0 and at most 1000; without it, or with anything else in it, 1. Default: none. */
+  weightTag?: string | undefined
+}
+
+/** What changed in a ring; both lists are empty if only weights or zones did. */
+export interface RingChange {
+  /** Names. */
+  added: string[]
+  /** Names. */
+  removed: string[]
+  /** The ring's version from now on. */
+  version: string
+}

@@ -17,7 +17,7 @@ use napi_derive::napi;
 pub use cluster::NativeCluster;
 pub use convert::{JsError, PhiSettings, StartOptions};
 pub use simulate::{NativeSimulation, SimulationSettings};
-pub use tools::{NativeMerkle, NativePhi};
+pub use tools::{NativeMerkle, NativePhi, NativeRing, RingEntry, RingTable};
 
 /// Version of this addon; the TypeScript layer refuses another than its own.
 #[napi]

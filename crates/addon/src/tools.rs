@@ -1,8 +1,9 @@
-//! The stand-alone tools: phi detector and Merkle map.
+//! The stand-alone tools: phi detector, Merkle map and hash ring.
 
 use hearsay_proto::merkle::MerkleMap;
 use hearsay_proto::phi::{PhiAccrualDetector, PhiError, PhiOptions};
-use napi::bindgen_prelude::Uint8Array;
+use hearsay_proto::ring::{HashRing, RingError, RingMember, RingOptions};
+use napi::bindgen_prelude::{Uint8Array, Uint32Array};
 use napi_derive::napi;
 
 use crate::convert::{JsError, PhiSettings, model};
@@ -136,6 +137,89 @@ impl NativeMerkle {
     pub fn diff(&self, other: &NativeMerkle) -> Vec<String> {
         let keys = self.inner.diff(&other.inner).keys;
         keys.into_iter().map(|key| String::from_utf8_lossy(&key).into_owned()).collect()
+    }
+}
+
+fn ring_refused(error: RingError) -> JsError {
+    let code = match error {
+        RingError::VirtualNodes(_) => "ERR_HEARSAY_OPTION",
+        RingError::EmptyName | RingError::Weight { .. } | RingError::TooManyPoints => "ERR_HEARSAY_ARGUMENT",
+    };
+    JsError::new(code, error.to_string())
+}
+
+/// One name of a ring.
+#[napi(object)]
+pub struct RingEntry {
+    /// The name.
+    pub name: String,
+    /// Its share relative to others.
+    pub weight: f64,
+    /// What fails together with it.
+    pub zone: Option<String>,
+}
+
+/// A ring as lookups in JavaScript need it.
+#[napi(object)]
+pub struct RingTable {
+    /// Upper halves of the points, in order.
+    pub high: Uint32Array,
+    /// Lower halves of the points.
+    pub low: Uint32Array,
+    /// For each point the place of its name.
+    pub owners: Uint32Array,
+    /// For each value of the top bits of a hash the first point at or above it.
+    pub starts: Uint32Array,
+    /// Names by place, empty where none is.
+    pub names: Vec<String>,
+}
+
+/// A consistent-hash ring.
+#[napi]
+pub struct NativeRing {
+    inner: HashRing,
+}
+
+#[napi]
+impl NativeRing {
+    /// An empty one.
+    #[napi(factory)]
+    pub fn create(virtual_nodes: u32, zone_aware: bool) -> Result<NativeRing, JsError> {
+        let inner = HashRing::new(RingOptions { virtual_nodes, zone_aware }).map_err(ring_refused)?;
+        Ok(NativeRing { inner })
+    }
+
+    /// Adds or changes names and removes others, at once; false if nothing changed.
+    #[napi]
+    pub fn change(&mut self, added: Vec<RingEntry>, removed: Vec<String>) -> Result<bool, JsError> {
+        let added =
+            added.into_iter().map(|RingEntry { name, weight, zone }| RingMember { name, weight, zone });
+        self.inner.change(added, removed.iter().map(String::as_str)).map_err(ring_refused)
+    }
+
+    /// The first distinct names from the key's place on.
+    #[napi]
+    pub fn owners(&self, key: String, n: u32) -> Vec<&str> {
+        self.inner.owners(key.as_bytes(), n as usize)
+    }
+
+    /// Equal rings have equal versions, 16 hex digits.
+    #[napi]
+    pub fn version(&self) -> String {
+        format!("{:016x}", self.inner.version())
+    }
+
+    /// What lookups need.
+    #[napi]
+    pub fn table(&self) -> RingTable {
+        let points = self.inner.points();
+        RingTable {
+            high: points.iter().map(|point| (point >> 32) as u32).collect::<Vec<u32>>().into(),
+            low: points.iter().map(|point| *point as u32).collect::<Vec<u32>>().into(),
+            owners: self.inner.point_owners().to_vec().into(),
+            starts: self.inner.starts().to_vec().into(),
+            names: self.inner.names().map(|name| name.unwrap_or_default().to_owned()).collect(),
+        }
     }
 }
 

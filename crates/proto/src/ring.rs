@@ -2,11 +2,11 @@
 //!
 //! Each name has `virtual_nodes x weight` points on a circle of 2^64 (Karger et al., STOC 1997); a key belongs to the name
 //! of the first point at or after the key's hash. So a name that joins takes keys, one that leaves gives keys, and none
-//! moves between others. With V points a name the shares deviate by 1/sqrt(V) of their mean. Points and keys are BLAKE3,
-//! the same on every machine and in every version.
+//! moves between others. With V points a name the shares deviate by 1/sqrt(V) of their mean. Points are BLAKE3, keys
+//! MurmurHash3 ([`key_hash`]), which is quick wherever it runs: the same on every machine and in every version.
 
 use core::fmt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[cfg(test)]
 mod tests;
@@ -143,14 +143,26 @@ impl HashRing {
 
     /// Adds many names as [`Self::add`] does, in one pass over the points; false if nothing changed. On an error none is added.
     pub fn extend(&mut self, members: impl IntoIterator<Item = RingMember>) -> Result<bool, RingError> {
+        self.change(members, [])
+    }
+
+    /// Adds as [`Self::extend`] does and removes names, in one pass over the points; false if nothing changed. A name in both
+    /// stays. On an error nothing changes.
+    pub fn change<'a>(
+        &mut self,
+        members: impl IntoIterator<Item = RingMember>,
+        removed: impl IntoIterator<Item = &'a str>,
+    ) -> Result<bool, RingError> {
         // Of a name given twice the last holds.
         let mut changed = BTreeMap::new();
         for member in members {
             let count = self.check(&member)?;
             changed.insert(member.name.clone(), (member, count));
         }
+        let mut removed: BTreeSet<&str> = removed.into_iter().collect();
+        removed.retain(|name| self.get(name).is_some() && !changed.contains_key(*name));
         changed.retain(|name, (member, _)| self.get(name) != Some(member));
-        if changed.is_empty() {
+        if changed.is_empty() && removed.is_empty() {
             return Ok(false);
         }
         // What a replaced name frees is not reckoned with: the limit is far above use.
@@ -158,7 +170,12 @@ impl HashRing {
         if self.points.len().saturating_add(added) > POINTS_MAX {
             return Err(RingError::TooManyPoints);
         }
-        let gone: Vec<u32> = changed.keys().filter_map(|name| self.take_slot(name)).collect();
+        let gone: Vec<u32> = changed
+            .keys()
+            .map(String::as_str)
+            .chain(removed)
+            .filter_map(|name| self.take_slot(name))
+            .collect();
         self.drop_points(&gone);
         let mut fresh = Vec::new();
         for (member, _) in changed.into_values() {
@@ -266,6 +283,30 @@ impl HashRing {
             before = *point;
         }
         arcs as f64 / 2f64.powi(64)
+    }
+
+    /// The points in order, for lookups elsewhere; equal points in order of name.
+    #[must_use]
+    pub fn points(&self) -> &[u64] {
+        &self.points
+    }
+
+    /// For each of [`Self::points`] the place of its name in [`Self::names`].
+    #[must_use]
+    pub fn point_owners(&self) -> &[u32] {
+        &self.owners
+    }
+
+    /// For each value of the top bits of a hash the first point at or above it; a power of two of entries, the number of
+    /// points where there is none. Empty without points.
+    #[must_use]
+    pub fn starts(&self) -> &[u32] {
+        &self.starts
+    }
+
+    /// Names by the numbers of [`Self::point_owners`]; `None` where a number is free.
+    pub fn names(&self) -> impl Iterator<Item = Option<&str>> {
+        self.slots.iter().map(|slot| slot.as_ref().map(|slot| slot.member.name.as_str()))
     }
 
     fn check(&self, member: &RingMember) -> Result<usize, RingError> {
@@ -451,10 +492,50 @@ impl HashRing {
     }
 }
 
-/// The place of a key on the circle.
+/// The place of a key on the circle: the first 64 bits of its `MurmurHash3_x86_128` with seed 0 (Appleby 2011), the first word
+/// high. Made of 32-bit words, so that JavaScript computes it as quickly.
 #[must_use]
 pub fn key_hash(key: &[u8]) -> u64 {
-    first_u64(blake3::hash(key).as_bytes())
+    let mut hash = [0u32; 4];
+    let (blocks, tail) = key.as_chunks::<16>();
+    for block in blocks {
+        let [a, b, c, d] = murmur_words(block);
+        let [mut h1, mut h2, mut h3, mut h4] = hash;
+        h1 = (h1 ^ a).rotate_left(19).wrapping_add(h2).wrapping_mul(5).wrapping_add(0x561c_cd1b);
+        h2 = (h2 ^ b).rotate_left(17).wrapping_add(h3).wrapping_mul(5).wrapping_add(0x0bca_a747);
+        h3 = (h3 ^ c).rotate_left(15).wrapping_add(h4).wrapping_mul(5).wrapping_add(0x96cd_1c35);
+        h4 = (h4 ^ d).rotate_left(13).wrapping_add(h1).wrapping_mul(5).wrapping_add(0x32ac_3b17);
+        hash = [h1, h2, h3, h4];
+    }
+    // A word of zeros mixes to zero, so padding changes nothing.
+    let mut block = [0u8; 16];
+    for (to, from) in block.iter_mut().zip(tail) {
+        *to = *from;
+    }
+    let [a, b, c, d] = murmur_words(&block);
+    let length = key.len() as u32;
+    let [h1, h2, h3, h4] = hash;
+    let (h2, h3, h4) = (h2 ^ b ^ length, h3 ^ c ^ length, h4 ^ d ^ length);
+    let h1 = (h1 ^ a ^ length).wrapping_add(h2).wrapping_add(h3).wrapping_add(h4);
+    let [f1, f2, f3, f4] =
+        [h1, h2.wrapping_add(h1), h3.wrapping_add(h1), h4.wrapping_add(h1)].map(murmur_last);
+    let high = f1.wrapping_add(f2).wrapping_add(f3).wrapping_add(f4);
+    u64::from(high) << 32 | u64::from(f2.wrapping_add(high))
+}
+
+fn murmur_words(block: &[u8; 16]) -> [u32; 4] {
+    let block = u128::from_le_bytes(*block);
+    let mix = |shift: u32, before: u32, turn: u32, after: u32| {
+        ((block >> shift) as u32).wrapping_mul(before).rotate_left(turn).wrapping_mul(after)
+    };
+    let (c1, c2, c3, c4) = (0x239b_961b, 0xab0e_9789, 0x38b3_4ae5, 0xa1e3_8b93);
+    [mix(0, c1, 15, c2), mix(32, c2, 16, c3), mix(64, c3, 17, c4), mix(96, c4, 18, c1)]
+}
+
+fn murmur_last(mut hash: u32) -> u32 {
+    hash = (hash ^ hash >> 16).wrapping_mul(0x85eb_ca6b);
+    hash = (hash ^ hash >> 13).wrapping_mul(0xc2b2_ae35);
+    hash ^ hash >> 16
 }
 
 /// The first `count` points of a name: the output stream of one hash, so a lighter weight has a prefix of a heavier one's.

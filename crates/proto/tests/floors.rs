@@ -190,7 +190,7 @@ const TS_LEVELS: [&[&str]; 7] = [
     &["types", "errors", "platform"],
     &["native", "packed"],
     &["options", "events", "blocked"],
-    &["codec", "flush"],
+    &["codec", "flush", "ringtable"],
     &["phi", "merkle", "ring", "state", "talk", "announcer", "joining", "simulate"],
     &["cluster"],
     &["testing", "index"],

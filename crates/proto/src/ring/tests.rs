@@ -209,6 +209,38 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
     assert_eq!(lone.get("only"), Some(&RingMember::new("only")));
 }
 
+#[test]
+fn key_hashes_are_those_of_the_reference() {
+    // mmh3 5 for Python, hash_bytes(x64arch=False).
+    assert_eq!(key_hash(b""), 0x0000_0000_0000_0000);
+    assert_eq!(key_hash(b"a"), 0xa794_933c_5556_b01b);
+    assert_eq!(key_hash(b"user:42"), 0x681d_4381_214a_3142);
+    assert_eq!(key_hash(b"0123456789abcde"), 0x3c76_c46d_4d08_18c0);
+    assert_eq!(key_hash(b"0123456789abcdef"), 0xfb7d_4409_36ae_d30a);
+    assert_eq!(key_hash(b"0123456789abcdef0"), 0x1f8a_3855_6092_0c06);
+    assert_eq!(key_hash("kéy/漢字/😀".as_bytes()), 0x0be3_dd0d_4dc1_0d73);
+    assert_eq!(key_hash(&(0..100u8).collect::<Vec<u8>>()), 0x2a3a_0342_cee0_e2c5);
+}
+
+#[test]
+fn one_change_adds_and_removes() {
+    let mut one = ring(100, (0..20).map(|name| name.to_string()));
+    let mut other = one.clone();
+    let heavy = RingMember { weight: 2.0, ..RingMember::new("7") };
+    assert_eq!(one.change([heavy.clone(), RingMember::new("new")], ["3", "nobody", "new"]), Ok(true));
+    other.remove("3");
+    other.add(RingMember::new("new")).unwrap();
+    other.add(heavy).unwrap();
+    assert_eq!((one.version(), one.len(), one.get("3")), (other.version(), 20, None));
+    assert_eq!(one.names().flatten().count(), 20);
+    for key in 0..200u32 {
+        assert_eq!(one.owners(&key.to_le_bytes(), 3), other.owners(&key.to_le_bytes(), 3));
+    }
+    assert_eq!(one.change([RingMember::new("new")], ["nobody"]), Ok(false));
+    assert_eq!(one.change([RingMember::new("")], ["5"]), Err(RingError::EmptyName));
+    assert!(one.get("5").is_some());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
