@@ -206,13 +206,14 @@ impl Detector {
     /// if patience became short too late for them. Half of the doubled patience ends with the reminder.
     fn set_patience(&mut self, now: Mono, id: MemberId) {
         let p = self.probe_time(id);
-        let short = !self.wants_accusers(id);
         let patience = self.config.patience;
         let Some(s) = self.suspicions.running.get(&id).filter(|s| s.asking_since.is_none()) else { return };
-        let due = match (short, s.reminded) {
-            (true, _) => s.since + patience.saturating_sub(p),
-            (false, false) if self.is_to_remind(id) => s.since + patience,
-            (false, _) => s.since + (patience * 2).saturating_sub(p),
+        let due = if !self.wants_accusers(id) {
+            s.since + patience.saturating_sub(p)
+        } else if self.is_to_remind(id) {
+            s.since + patience
+        } else {
+            s.since + (patience * 2).saturating_sub(p)
         };
         self.suspicions.set_due(id, due.max(now));
     }
