@@ -1,7 +1,6 @@
 const CODES = [
   'ERR_HEARSAY_OPTION',
   'ERR_HEARSAY_ARGUMENT',
-  'ERR_HEARSAY_UNSUPPORTED',
   'ERR_HEARSAY_ADDON',
   'ERR_HEARSAY_BIND',
   'ERR_HEARSAY_RESOLVE',
@@ -35,7 +34,6 @@ const CODES = [
  * |---|---|
  * | `ERR_HEARSAY_OPTION` | an option is wrong or unknown; the message begins with its path |
  * | `ERR_HEARSAY_ARGUMENT` | an argument of a call has the wrong type or form |
- * | `ERR_HEARSAY_UNSUPPORTED` | this version does not have what was asked for |
  * | `ERR_HEARSAY_ADDON` | the native addon cannot be loaded or is of another version |
  * | `ERR_HEARSAY_BIND` | the address to bind is in use, not local, or not permitted |
  * | `ERR_HEARSAY_RESOLVE` | `bind` or `advertise` is a name that does not resolve |

@@ -68,10 +68,10 @@ fn inputs_are_neither_all_valid_nor_all_refused() {
     assert!(missed.iter().all(|e| matches!(e, DecodeError::Messages)), "{missed:?}");
 }
 
-/// Over 200 scripts: runs that end with others known; runs that end with keys; datagrams of known members; frames; suspicions
+/// Over 250 scripts: runs that end with others known; runs that end with keys; datagrams of known members; frames; suspicions
 /// and deaths.
 fn reach(run: fn(&[u8]) -> Reach) -> [u64; 5] {
-    (0..200).map(|seed| run(&scripts(&mut Maker::new(seed)))).fold([0; 5], |sum, r| {
+    (0..250).map(|seed| run(&scripts(&mut Maker::new(seed)))).fold([0; 5], |sum, r| {
         let of = [u64::from(r.members > 1), u64::from(r.keys > 0), r.datagrams, r.frames, r.deaths];
         std::array::from_fn(|i| sum[i] + of[i])
     })

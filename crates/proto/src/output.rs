@@ -321,8 +321,6 @@ pub enum CallError {
     Left,
     /// Configuration out of range.
     Config(crate::config::ConfigError),
-    /// Not built in this version: the option's path and value.
-    Unsupported(&'static str),
 }
 
 impl std::fmt::Display for CallError {
@@ -352,7 +350,6 @@ impl std::fmt::Display for CallError {
             CallError::TooManyObserved { max } => write!(f, "at most {max} members can be observed"),
             CallError::Left => f.write_str("this member has left"),
             CallError::Config(e) => e.fmt(f),
-            CallError::Unsupported(what) => write!(f, "{what} is not supported by this version"),
         }
     }
 }

@@ -80,7 +80,6 @@ impl Error {
                 CallError::TooManyObserved { .. } => "ERR_HEARSAY_OBSERVED",
                 CallError::Left => "ERR_HEARSAY_STOPPED",
                 CallError::Config(_) => "ERR_HEARSAY_OPTION",
-                CallError::Unsupported(_) => "ERR_HEARSAY_UNSUPPORTED",
             },
         }
     }

@@ -250,12 +250,6 @@ mod tests {
     }
 
     #[test]
-    fn the_sweep_finds_the_dead_whom_only_the_dead_watched() {
-        let scale = Scale::small(1);
-        buys(&partners_too(&scale, "D11 sweep", DetectorRule::Sweep, scale.members), 1.1);
-    }
-
-    #[test]
     fn the_deaf_flag_gets_the_deaf_buried() {
         buys(&deaf(&Scale::small(1)), 1.15);
     }

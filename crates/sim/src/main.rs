@@ -30,6 +30,7 @@ const USAGE: &str = "hearsay-sim <command> [options]
   ablation [--small]  each rule of the detector switched off: what it buys
   traffic             payload by kind of message without faults but loss, over --hours member-hours
   phi-paper           the experiment of the phi paper
+  phi-drift           a window of 64 after 10^9 samples beside one that saw the last 64 alone
 options: --members N --seed S --seeds COUNT --loss P --duplicate P --reorder P --wan --json --threads N";
 
 struct Arguments {
@@ -310,6 +311,11 @@ fn run(a: &Arguments) -> Result<bool, String> {
             kinds.iter().for_each(|(kind, bytes)| println!("{kind:<12} {bytes:>9.2} B/s"));
             println!("sum          {sum:>9.2} B/s");
             Ok(true)
+        }
+        ["phi-drift"] => {
+            let (seen, fresh) = phi_paper::drift(s.seed, 1_000_000_000);
+            println!("mean, variance after 10^9 samples and of the last 64 alone: {seen:?}, {fresh:?}");
+            Ok(seen == fresh)
         }
         ["phi-paper"] => {
             let figures = phi_paper::run(&phi_paper::trace(s.seed));

@@ -237,6 +237,20 @@ impl Figures {
     }
 }
 
+/// Mean and variance, in ms and ms^2, of a window of 64 after `samples` random intervals, and of one that got the last 64 alone.
+pub fn drift(seed: u64, samples: u64) -> ((f64, f64), (f64, f64)) {
+    let mut rng = Rng::from_number(seed);
+    let (mut seen, mut fresh) = (ArrivalWindow::new(64), ArrivalWindow::new(64));
+    for at in 0..samples {
+        let interval = Duration::from_micros(u64::from(rng.u32()));
+        seen.push(interval);
+        if at + 64 >= samples {
+            fresh.push(interval);
+        }
+    }
+    ((seen.mean_ms(), seen.variance_ms2()), (fresh.mean_ms(), fresh.variance_ms2()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

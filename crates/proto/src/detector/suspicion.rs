@@ -14,8 +14,7 @@ use crate::wire::Message;
 
 /// Last questions (`D10`).
 const QUESTIONS: u32 = 4;
-/// Members without a record that probe a suspect, on average (`D8`). Suspects are not counted on: in a split they are those
-/// whose checks nobody here would hear of.
+/// Members without a record that probe a suspect, on average (`D8`).
 const CHECKERS: f64 = 3.0;
 
 /// One running suspicion (`D9`).
@@ -174,9 +173,7 @@ impl Detector {
         self.suspicions.running.insert(id, suspicion);
         self.set_patience(now, id);
         // D8: whoever can tell looks for itself.
-        let able = roster.living().saturating_sub(self.suspicions.running.len()).max(1);
-        let checks = self.edges.has_record(id)
-            || (rng.chance(CHECKERS / able as f64) && !self.config.lacks(DetectorRule::Checkers));
+        let checks = self.edges.has_record(id) || self.checks(roster, rng);
         if !mine && checks {
             self.start_probe(now, id, claim.incarnation, None);
         }
@@ -209,13 +206,14 @@ impl Detector {
     /// if patience became short too late for them. Half of the doubled patience ends with the reminder.
     fn set_patience(&mut self, now: Mono, id: MemberId) {
         let p = self.probe_time(id);
-        let short = !self.wants_accusers(id);
         let patience = self.config.patience;
         let Some(s) = self.suspicions.running.get(&id).filter(|s| s.asking_since.is_none()) else { return };
-        let due = match (short, s.reminded) {
-            (true, _) => s.since + patience.saturating_sub(p),
-            (false, false) if self.is_to_remind(id) => s.since + patience,
-            (false, _) => s.since + (patience * 2).saturating_sub(p),
+        let due = if !self.wants_accusers(id) {
+            s.since + patience.saturating_sub(p)
+        } else if self.is_to_remind(id) {
+            s.since + patience
+        } else {
+            s.since + (patience * 2).saturating_sub(p)
         };
         self.suspicions.set_due(id, due.max(now));
     }
@@ -233,13 +231,23 @@ impl Detector {
     }
 
     /// `D9`: one accuser's claim went round once. Who missed it would begin its patience with the death; so every member
-    /// spreads it once more.
-    fn remind(&mut self, now: Mono, id: MemberId) {
-        if let Some(s) = self.suspicions.running.get_mut(&id) {
-            s.reminded = true;
-            self.actions.push_back(Action::Remind { id });
-            self.set_patience(now, id);
+    /// spreads it once more, and some check again.
+    fn remind(&mut self, now: Mono, id: MemberId, roster: &Roster, rng: &mut Rng) {
+        let Some(s) = self.suspicions.running.get_mut(&id) else { return };
+        s.reminded = true;
+        let (incarnation, mine) = (s.incarnation, s.accusers.iter().any(|a| a.id == roster.my_id()));
+        self.actions.push_back(Action::Remind { id });
+        self.set_patience(now, id);
+        if !mine && self.checks(roster, rng) {
+            self.start_probe(now, id, incarnation, None);
         }
+    }
+
+    /// `D8`: does this member look for itself, without a record? Suspects are not counted on: in a split they are those whose
+    /// checks nobody here would hear of.
+    fn checks(&self, roster: &Roster, rng: &mut Rng) -> bool {
+        let able = roster.living().saturating_sub(self.suspicions.running.len()).max(1);
+        rng.chance(CHECKERS / able as f64) && !self.config.lacks(DetectorRule::Checkers)
     }
 
     /// Sets all patience anew when the cluster has shrunk to two, or grown from it.
@@ -271,7 +279,9 @@ impl Detector {
                 None => {
                     self.suspicions.timers.remove(&(at, id));
                 }
-                Some(s) if s.asking_since.is_none() && self.is_to_remind(id) => self.remind(now, id),
+                Some(s) if s.asking_since.is_none() && self.is_to_remind(id) => {
+                    self.remind(now, id, roster, rng);
+                }
                 Some(s) if s.asked < QUESTIONS => self.ask(now, id, roster, rng),
                 Some(_) => self.end_patience(now, id, roster, rng),
             }

@@ -137,14 +137,11 @@ impl Writing {
     fn fails(&self, failure: Failure) {
         let text: Arc<str> = Arc::from(failure.at(self.store.path()).to_string());
         self.shared.counters.storage_failures.one();
-        let mut begins = false;
-        self.shared.saved.send_modify(|saved| {
-            begins = saved.failure.is_none();
-            saved.failure = Some(Arc::clone(&text));
-        });
-        if begins {
+        // Told before any flush rejects: whoever sees the rejection finds the member unhealthy.
+        if self.shared.failure().is_none() {
             self.listener.storage(Some(text.to_string()));
         }
+        self.shared.saved.send_modify(|saved| saved.failure = Some(text));
     }
 
     fn save_rest(&mut self) {

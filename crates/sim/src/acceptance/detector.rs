@@ -36,7 +36,8 @@ pub(super) fn with(mut cell: Cell, pass: bool, failures: &[String]) -> Cell {
 }
 
 fn pair(required: (f64, f64)) -> String {
-    format!("<= {} / {}", required.0, required.1)
+    let bound = |value: f64| if value.is_finite() { value.to_string() } else { "-".into() };
+    format!("<= {} / {}", bound(required.0), bound(required.1))
 }
 
 fn holds(q: &Quantiles, required: (f64, f64)) -> bool {
@@ -111,8 +112,11 @@ fn crashes(scale: &Scale, members: usize, tasks: &mut Vec<Task>) {
     let twenty = by_size(members, [Some((5.8, 7.2)), Some((5.8, 7.2)), None]);
     let thirty = by_size(members, [(6.0, 8.0), (6.0, 7.8), (6.4, 7.5)]);
     let first = by_size(members, [(1.6, 2.9), (1.5, 2.6), (1.5, 2.4)]);
+    // One crash has no median.
+    let of_these = move |(median, p99)| (if n == 1 { f64::INFINITY } else { median }, p99);
+    let first = of_these(first);
     for (loss, last) in [(0.0, Some(normal)), (0.05, Some(normal)), (0.2, twenty), (0.3, Some(thirty))] {
-        let Some(last) = last else { continue };
+        let Some(last) = last.map(of_these) else { continue };
         if members > 1_000 && loss > 0.0 || scale.few && loss == 0.2 {
             continue;
         }
@@ -166,8 +170,7 @@ fn presets(scale: &Scale, members: usize, tasks: &mut Vec<Task>) {
     ] {
         push(tasks, "preset", members as f64 * n as f64 * 30.0, move || {
             let s = measure::series(config.clone(), wan, Blow::Crash, members, loss, n, seed);
-            let bound =
-                if required.1.is_finite() { pair(required) } else { format!("<= {} / -", required.0) };
+            let bound = pair(required);
             let (measured, exposure) = (s.last_member.to_string(), format!("{n} crashes"));
             let c = cell(format!("last member knows s, {what}"), members, seed, bound, measured, exposure);
             vec![with(c, holds(&s.last_member, required) && s.unfinished == 0, &s.failures)]

@@ -245,14 +245,13 @@ fn row(split: Split, required: (f64, f64), count: usize) -> Cell {
 }
 
 /// Views and roots, slowest. Section 8 bounds halves without loss and, from 100 members on, at 20 % loss; section 1 the rest at
-/// 6 s, 10 s at 1,000 members. Neither bounds other shapes, or ten members, at 20 % loss: 20 s here.
+/// 6 s, 10 s at 1,000 members. Neither bounds other shapes, or ten members, at 20 % loss: 10 s here too.
 fn required(members: usize, shape: Shape, time: Duration, loss: f64) -> (f64, f64) {
     let halves = by_size(members, [(6.0, 8.0), (2.0, 5.0), (4.0, 8.0)]);
     let wide = by_size(members, [(6.0, 8.0), (6.0, 6.0), (10.0, 10.0)]);
     match loss {
         0.0 if shape == Shape::Halves && time >= Duration::from_secs(60) => halves,
-        l if l >= 0.2 && shape == Shape::Halves && members >= 100 => (10.0, 10.0),
-        l if l >= 0.2 => (20.0, 20.0),
+        l if l >= 0.2 => (10.0, 10.0),
         _ => wide,
     }
 }
