@@ -9,12 +9,15 @@
 //! it stands still from the moment a member is lost until I match with that very member again. So one number serves all
 //! that live, and only the lost, the returned and strangers take memory. (Matches of every single pair would be G/2 apart
 //! from some 10,000 members on, and a heal would take thousands of healthy members for absent ones.)
+//!
+//! A new id is a stranger until I match with it, or with one that did, by its table: whoever passes on a newcomer's record
+//! cannot know from which side it pulled what it holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::member::{Generation, MemberId};
+use crate::member::MemberId;
 use crate::roster::Roster;
 use crate::time::{Mono, Now, Second, Stamp, Wall};
 use crate::wire::Message;
@@ -49,6 +52,8 @@ pub struct Told {
 /// What two HEARDs together mean, for the side that asks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
+    /// Not to be said yet: I am pulling from somebody else.
+    Later,
     /// No conflict: entries may move.
     Agree,
     /// Conflict, and the other side drops its old entries.
@@ -118,15 +123,15 @@ pub struct Absence {
     frozen: BTreeMap<MemberId, Second>,
     /// Living members of whom I know nothing.
     strangers: BTreeSet<MemberId>,
-    /// Members that joined my side, since when, until a later match.
-    joined: BTreeMap<MemberId, Second>,
     asked: BTreeMap<MemberId, Asked>,
     cleared: BTreeMap<MemberId, (Mono, Told)>,
     sent: BTreeMap<MemberId, Mono>,
-    /// I hold nothing old that this PULL did not bring; whom I pull from.
+    /// I hold nothing old that this PULL did not bring.
     fresh: bool,
+    /// Whom I pull from, until the PULL is over and its table taken over: till then I cannot tell others what I know.
     source: Option<MemberId>,
-    /// Its table is still to be taken over; a short PULL is complete before its HEARD comes.
+    pulling: bool,
+    /// The source's table is still to be taken over; a short PULL is complete before its HEARD comes.
     takes_over: bool,
 }
 
@@ -146,12 +151,12 @@ impl Absence {
             began: now.wall.second(),
             frozen: BTreeMap::new(),
             strangers: BTreeSet::new(),
-            joined: BTreeMap::new(),
             asked: BTreeMap::new(),
             cleared: BTreeMap::new(),
             sent: BTreeMap::new(),
             fresh: true,
             source: None,
+            pulling: false,
             takes_over: false,
         }
     }
@@ -176,7 +181,7 @@ impl Absence {
         } else if !roster.is_living(id) || self.strangers.contains(&id) {
             None
         } else {
-            Some(self.joined.get(&id).map_or(self.newest, |&t| t.max(self.newest)))
+            Some(self.newest)
         }
     }
 
@@ -191,11 +196,9 @@ impl Absence {
             || self.heard(now, id, roster).is_some_and(|t| self.is_within(now, t, self.near_secs))
     }
 
-    /// May an old entry from this member be taken? `page`: it came with a PULL. One that has joined lately may do without a
-    /// HEARD of its own, but then it must show by a match what it brought along.
+    /// May an old entry from this member be taken? `page`: it came with a PULL.
     pub fn believes(&self, now: Now, from: MemberId, page: bool, roster: &Roster) -> bool {
-        (page && self.fresh)
-            || (self.is_near(now, from, roster) && (page || !self.joined.contains_key(&from)))
+        (page && self.fresh) || self.is_near(now, from, roster)
     }
 
     /// An entry comparison at T with this member was equal, or a session with it completed.
@@ -204,8 +207,6 @@ impl Absence {
         self.frozen.remove(&peer);
         self.strangers.remove(&peer);
         self.newest = self.newest.max(settled);
-        let newest = self.newest;
-        self.joined.retain(|_, t| *t > newest);
         if let Some((_, told)) = self.cleared.remove(&peer) {
             self.adopt(now, &told, roster);
         }
@@ -246,36 +247,24 @@ impl Absence {
         }
     }
 
-    /// A member of my side vouches for a newcomer: it brought nothing of its own if it began lately.
-    pub fn handle_vouched(&mut self, now: Now, id: MemberId, generation: Generation) {
-        let began = Wall(generation.0).second();
-        if self.is_within(now, began, self.near_secs) && self.strangers.remove(&id) {
-            self.joined.insert(id, now.wall.second());
-        }
-    }
-
-    /// Does this member belong to my side, so that its word counts for newcomers?
-    pub fn is_vouching(&self, now: Now, id: MemberId, roster: &Roster) -> bool {
-        self.enabled && !self.joined.contains_key(&id) && self.is_near(now, id, roster)
-    }
-
     /// A member was lost: what I heard of it stands still, from before its silence began.
     pub fn handle_gone(&mut self, now: Now, id: MemberId) {
         self.asked.remove(&id);
         self.cleared.remove(&id);
+        if self.source == Some(id) {
+            self.do_without();
+        }
         if !self.enabled || self.strangers.remove(&id) || self.frozen.contains_key(&id) {
             return;
         }
         let before = now.wall.second().minus(self.silence_secs);
-        let t = self.joined.remove(&id).map_or(self.newest, |t| t.max(self.newest)).min(before);
-        self.freeze(id, t);
+        self.freeze(id, self.newest.min(before));
     }
 
     /// A run is over, or a member is forgotten: its id means nothing any more.
     pub fn handle_forgotten(&mut self, id: MemberId) {
         self.frozen.remove(&id);
         self.strangers.remove(&id);
-        self.joined.remove(&id);
         self.asked.remove(&id);
         self.cleared.remove(&id);
     }
@@ -284,26 +273,48 @@ impl Absence {
     pub fn handle_pull(&mut self, from: MemberId, old: bool) {
         self.fresh = !old;
         self.takes_over = !old;
+        self.handle_source(from);
+    }
+
+    /// The PULL goes on at this member.
+    pub fn handle_source(&mut self, from: MemberId) {
         self.source = Some(from);
+        self.pulling = true;
     }
 
     /// Lists are complete, or there was nobody to ask: what I hold from now on is my own.
     pub fn handle_joined(&mut self) {
         self.fresh = false;
+        self.pulling = false;
+        self.settle();
+    }
+
+    /// The source's table cannot be had: I know nobody then, and if what I hold goes far back the next I meet decides.
+    fn do_without(&mut self) {
+        self.takes_over &= self.pulling;
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        if !self.pulling && !self.takes_over {
+            self.source = None;
+        }
+    }
+
+    /// With whom HEARDs are exchanged when this member is met: with my source and nobody else while there is one.
+    pub fn counterpart(&self, met: MemberId) -> MemberId {
+        self.source.unwrap_or(met)
     }
 
     /// I have dropped what was old: nothing I heard counts, and the next PULL takes over its source's table.
     pub fn handle_dropped(&mut self, now: Now, source: MemberId, roster: &Roster) {
         self.frozen.clear();
-        self.joined.clear();
         self.asked.clear();
         self.cleared.clear();
         self.strangers = roster.living_ids().filter(|id| *id != roster.my_id()).collect();
         self.newest = now.wall.second();
         self.began = now.wall.second().minus(self.half_secs.saturating_add(1));
-        self.fresh = true;
-        self.takes_over = true;
-        self.source = Some(source);
+        self.handle_pull(source, false);
     }
 
     /// All that I heard, for HEARD and for storage: self first, the lately heard, then the others as far as a frame goes.
@@ -321,7 +332,9 @@ impl Absence {
             }
             table.entry(id).or_insert(t);
         }
-        Told { living: count, began: self.began, table }
+        // What a PULL brings is its source's, and only the source is told meanwhile.
+        let began = if self.takes_over { now.wall.second() } else { self.began };
+        Told { living: count, began, table }
     }
 
     /// Takes up what an earlier run on this storage had heard; entries of it are here already.
@@ -334,7 +347,11 @@ impl Absence {
 
     /// HEARD to a member with whom entries may not move yet; none while one is under way.
     pub fn ask(&mut self, now: Now, peer: MemberId, roster: &Roster) -> Option<Message> {
-        self.asked.retain(|_, asked| asked.at + ASK_AGAIN > now.mono);
+        let unanswered = |asked: &Asked| asked.at + ASK_AGAIN <= now.mono;
+        if self.source.and_then(|source| self.asked.get(&source)).is_some_and(unanswered) {
+            self.do_without();
+        }
+        self.asked.retain(|_, asked| !unanswered(asked));
         if !self.enabled || self.asked.contains_key(&peer) || self.asked.len() >= PENDING_MAX {
             return None;
         }
@@ -365,8 +382,8 @@ impl Absence {
         theirs: Told,
         roster: &Roster,
     ) -> (Verdict, Option<Message>) {
-        if !self.enabled {
-            return (Verdict::Agree, None);
+        if !self.enabled || self.counterpart(from) != from {
+            return (Verdict::Later, None);
         }
         let asked = self.asked.remove(&from);
         let lately = self.sent.get(&from).is_some_and(|&at| at + ANSWER_GAP > now.mono);
@@ -376,7 +393,10 @@ impl Absence {
         if answer {
             self.note_sent(now, from);
         }
-        let verdict = compare(roster.my_id(), &mine, from, &theirs, self.half_secs);
+        let verdict = match self.takes_over {
+            true => Verdict::Agree,
+            false => compare(roster.my_id(), &mine, from, &theirs, self.half_secs),
+        };
         if verdict == Verdict::Agree {
             self.clear(now, from, theirs, roster);
         }
@@ -390,7 +410,10 @@ impl Absence {
             let newest = theirs.table.iter().filter(|(id, _)| **id != from).map(|(_, t)| *t).max();
             let own = theirs.table.get(&from).copied();
             self.newest = newest.or(own).unwrap_or(self.newest).min(now.wall.second());
+            // Whoever agreed with me before agreed with one who knew nothing.
+            self.cleared.clear();
             self.adopt(now, &theirs, roster);
+            self.settle();
             return;
         }
         self.cleared.retain(|_, (until, _)| now.mono <= *until);
@@ -411,9 +434,9 @@ impl Absence {
         ]
     }
 
-    /// Members of whom nothing is known, and that joined lately; both no more than members there are.
+    /// Members of whom nothing is known; no more than members there are.
     pub fn unmatched(&self) -> usize {
-        self.strangers.len() + self.joined.len()
+        self.strangers.len()
     }
 }
 

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::*;
-use crate::member::{Incarnation, Liveness, Member, Profile, Tags};
+use crate::member::{Generation, Incarnation, Liveness, Member, Profile, Tags};
 use crate::record::RecordHasher;
 
 const DAY: u32 = 86_400;
@@ -192,18 +192,48 @@ fn a_newcomer_that_joined_empty_takes_over_what_its_source_heard() {
 }
 
 #[test]
-fn a_recent_newcomer_is_vouched_for_but_its_old_entries_are_not() {
-    let mut a = absence();
-    let mut r = roster(1, &[2]);
-    r.merge(at(50), &member(3));
-    a.handle_new(MemberId(3));
-    assert!(a.is_vouching(at(50), MemberId(2), &r) && !a.is_vouching(at(50), MemberId(3), &r));
-    a.handle_vouched(at(50), MemberId(3), Generation((START + 49) * 1_000));
-    assert!(a.is_near(at(50), MemberId(3), &r) && !a.believes(at(50), MemberId(3), false, &r));
-    r.merge(at(51), &member(4));
-    a.handle_new(MemberId(4));
-    a.handle_vouched(at(100_000), MemberId(4), Generation(START * 1_000));
-    assert!(!a.is_near(at(100_000), MemberId(4), &r), "began too long ago");
+fn who_pulls_tells_nobody_but_its_source_what_it_knows() {
+    let mut a = Absence::new(&config(), at(LATE));
+    let mut r = roster(1, &[]);
+    for id in [2, 3] {
+        r.merge(at(LATE), &member(id));
+        a.handle_new(MemberId(id));
+    }
+    a.handle_pull(MemberId(2), false);
+    // A page with old entries has come, its source's HEARD has not: 3, of the other side, must not agree with an empty table.
+    a.handle_taken(Stamp::at(Wall(START * 1_000)));
+    let other = told(1, 0, &[(1, LATE), (3, LATE)]);
+    let (verdict, answer) = a.handle_heard(at(LATE), MemberId(3), other.clone(), &r);
+    assert_eq!((verdict, answer), (Verdict::Later, None));
+    assert!(!a.is_near(at(LATE), MemberId(3), &r));
+    a.handle_joined();
+    assert_eq!(a.counterpart(MemberId(3)), MemberId(2), "a short PULL is complete before its HEARD comes");
+    let source = told(2, 0, &[(2, LATE), (3, 0), (4, LATE), (5, LATE)]);
+    assert_eq!(a.handle_heard(at(LATE), MemberId(2), source, &r).0, Verdict::Agree);
+    assert_eq!(a.counterpart(MemberId(3)), MemberId(3));
+    assert_ne!(a.handle_heard(at(LATE + 5), MemberId(3), other, &r).0, Verdict::Agree);
+}
+
+#[test]
+fn a_source_without_a_table_holds_nobody_up() {
+    let r = roster(1, &[2]);
+    let pulled = || {
+        let mut a = Absence::new(&config(), at(LATE));
+        a.handle_pull(MemberId(2), false);
+        assert!(a.ask(at(LATE), MemberId(2), &r).is_some());
+        a.handle_gone(at(LATE), MemberId(9));
+        a.handle_joined();
+        assert_eq!(a.counterpart(MemberId(3)), MemberId(2));
+        a
+    };
+    let mut gone = pulled();
+    gone.handle_gone(at(LATE + 1), MemberId(2));
+    assert_eq!(gone.counterpart(MemberId(3)), MemberId(3));
+    let mut silent = pulled();
+    assert!(silent.ask(at(LATE + 9), MemberId(2), &r).is_none());
+    assert_eq!(silent.counterpart(MemberId(3)), MemberId(2));
+    assert!(silent.ask(at(LATE + 10), MemberId(2), &r).is_some());
+    assert_eq!(silent.counterpart(MemberId(3)), MemberId(3));
 }
 
 #[test]

@@ -26,6 +26,7 @@ impl Gossip {
     }
 
     pub(super) fn ask_heard(&mut self, now: Now, peer: MemberId) {
+        let peer = self.absence.counterpart(peer);
         if let Some(message) = self.absence.ask(now, peer, &self.roster) {
             self.transfer.send(now, peer, message, &self.roster);
         }
@@ -53,7 +54,7 @@ impl Gossip {
                 self.note_quick(now, from);
                 self.detector.confirm(now, from);
             }
-            Verdict::Agree | Verdict::Win => {}
+            Verdict::Later | Verdict::Agree | Verdict::Win => {}
             Verdict::Lose => self.rejoin(now, from),
         }
     }

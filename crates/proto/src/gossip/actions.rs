@@ -126,6 +126,8 @@ impl Gossip {
                     if cursor == 0 {
                         let old = self.store.holds_until(self.absence.old_until(now));
                         self.absence.handle_pull(to, old);
+                    } else {
+                        self.absence.handle_source(to);
                     }
                     self.ask_heard(now, to);
                 }

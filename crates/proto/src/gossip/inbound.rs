@@ -380,7 +380,6 @@ impl Gossip {
         }
         self.merge_member(now, member, Source::Quiet);
         let Some(known) = self.roster.get(member.id()) else { return };
-        self.absence.handle_vouched(now, member.id(), known.profile.generation);
         if spread {
             let id = self.roster.hasher().member_rumor(&known.profile);
             self.rumors.put_member(now, known, id, 0, false, &mut self.rng);

@@ -61,9 +61,6 @@ impl Gossip {
         match record {
             Record::Member(member) => {
                 let news = self.merge_member(now, member, source);
-                if news && self.absence.is_vouching(now, from, &self.roster) {
-                    self.absence.handle_vouched(now, member.id(), member.profile.generation);
-                }
                 if !news && matches!(source, Source::Rumor(_)) {
                     let id = self.roster.hasher().member_rumor(&member.profile);
                     self.rumors.handle_known_record(from, id);
