@@ -251,9 +251,7 @@ impl Absence {
     pub fn handle_gone(&mut self, now: Now, id: MemberId) {
         self.asked.remove(&id);
         self.cleared.remove(&id);
-        if self.source == Some(id) {
-            self.do_without();
-        }
+        self.do_without(id);
         if !self.enabled || self.strangers.remove(&id) || self.frozen.contains_key(&id) {
             return;
         }
@@ -267,6 +265,7 @@ impl Absence {
         self.strangers.remove(&id);
         self.asked.remove(&id);
         self.cleared.remove(&id);
+        self.do_without(id);
     }
 
     /// A PULL of entries begins; `old`: I hold entries older than G/2.
@@ -289,10 +288,13 @@ impl Absence {
         self.settle();
     }
 
-    /// The source's table cannot be had: I know nobody then, and if what I hold goes far back the next I meet decides.
-    fn do_without(&mut self) {
-        self.takes_over &= self.pulling;
-        self.settle();
+    /// This member's table cannot be had. If it was my source I know nobody then, and if what I hold goes far back the next I
+    /// meet decides.
+    fn do_without(&mut self, id: MemberId) {
+        if self.source == Some(id) {
+            self.takes_over &= self.pulling;
+            self.settle();
+        }
     }
 
     fn settle(&mut self) {
@@ -348,8 +350,8 @@ impl Absence {
     /// HEARD to a member with whom entries may not move yet; none while one is under way.
     pub fn ask(&mut self, now: Now, peer: MemberId, roster: &Roster) -> Option<Message> {
         let unanswered = |asked: &Asked| asked.at + ASK_AGAIN <= now.mono;
-        if self.source.and_then(|source| self.asked.get(&source)).is_some_and(unanswered) {
-            self.do_without();
+        if self.asked.get(&peer).is_some_and(unanswered) {
+            self.do_without(peer);
         }
         self.asked.retain(|_, asked| !unanswered(asked));
         if !self.enabled || self.asked.contains_key(&peer) || self.asked.len() >= PENDING_MAX {
@@ -372,6 +374,7 @@ impl Absence {
     /// A HEARD could not be sent.
     pub fn handle_send_failed(&mut self, peer: MemberId) {
         self.asked.remove(&peer);
+        self.do_without(peer);
     }
 
     /// A HEARD: what it means, and the answer if I had not asked.
