@@ -184,14 +184,11 @@ impl Keys {
     }
 
     pub fn heap_bytes(&self) -> usize {
-        let chunk = |(first, chunk): (&Box<[u8]>, &Chunk)| {
-            let entry = size_of::<Box<[u8]>>() + size_of::<Chunk>() + 16;
-            first.len()
-                + chunk.common.len()
-                + chunk.places.capacity() * 8
-                + chunk.heads.capacity() * 2
-                + entry
-        };
-        self.chunks.iter().map(chunk).sum()
+        let mut bytes = 0;
+        for (first, chunk) in &self.chunks {
+            bytes += first.len() + chunk.common.len() + size_of::<Box<[u8]>>() + size_of::<Chunk>() + 16;
+            bytes += chunk.places.capacity() * 8 + chunk.heads.capacity() * 4;
+        }
+        bytes
     }
 }
