@@ -151,7 +151,9 @@ pub struct AntiEntropy {
     pub session_gap: Duration,
     /// Random delay before a session; default 400 ms.
     pub session_jitter: Duration,
-    /// `S7`; without it values deleted over G ago may come back with members that were away. Default false: see the README.
+    /// `S7`; default true. False only for the simulator's canary: values deleted over G ago come back with members that were
+    /// away.
+    #[doc(hidden)]
     pub absence: bool,
 }
 
@@ -248,7 +250,7 @@ impl Config {
                 confirm: Duration::from_secs(1),
                 session_gap: Duration::from_secs(1),
                 session_jitter: Duration::from_millis(400),
-                absence: false,
+                absence: true,
             },
             bytes_per_second_max: 256_000,
             forget_dead_after: Duration::from_secs(86_400),

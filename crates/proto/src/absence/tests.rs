@@ -38,14 +38,8 @@ fn roster(me: u64, others: &[u64]) -> Roster {
     roster
 }
 
-fn config() -> Config {
-    let mut config = Config::lan();
-    config.anti_entropy.absence = true;
-    config
-}
-
 fn absence() -> Absence {
-    Absence::new(&config(), at(0))
+    Absence::new(&Config::lan(), at(0))
 }
 
 fn told(living: u16, began: u64, table: &[(u64, u64)]) -> Told {
@@ -174,7 +168,7 @@ fn heard_is_answered_once_and_an_answer_never() {
 
 #[test]
 fn a_newcomer_that_joined_empty_takes_over_what_its_source_heard() {
-    let mut a = Absence::new(&config(), at(99_998));
+    let mut a = Absence::new(&Config::lan(), at(99_998));
     let mut r = roster(1, &[]);
     for id in [2, 3] {
         r.merge(at(99_999), &member(id));
@@ -193,7 +187,7 @@ fn a_newcomer_that_joined_empty_takes_over_what_its_source_heard() {
 
 #[test]
 fn who_pulls_tells_nobody_but_its_source_what_it_knows() {
-    let mut a = Absence::new(&config(), at(LATE));
+    let mut a = Absence::new(&Config::lan(), at(LATE));
     let mut r = roster(1, &[]);
     for id in [2, 3] {
         r.merge(at(LATE), &member(id));
@@ -218,7 +212,7 @@ fn who_pulls_tells_nobody_but_its_source_what_it_knows() {
 fn a_source_without_a_table_holds_nobody_up() {
     let r = roster(1, &[2]);
     let pulled = || {
-        let mut a = Absence::new(&config(), at(LATE));
+        let mut a = Absence::new(&Config::lan(), at(LATE));
         a.handle_pull(MemberId(2), false);
         assert!(a.ask(at(LATE), MemberId(2), &r).is_some());
         a.handle_gone(at(LATE), MemberId(9));
