@@ -300,6 +300,10 @@ impl Join {
                 let Some(pull) = self.pull.as_mut() else { return WelcomeVerdict::Readmitted };
                 if [from, member.address()].contains(&pull.source.address) && !pull.source.admitted {
                     pull.source.admitted = true;
+                    // A new process answered: it is not to be asked again under its former id.
+                    if let Some(known) = self.welcomed_by.as_mut().filter(|w| w.id == pull.source.id) {
+                        known.id = member.id();
+                    }
                     pull.source.id = member.id();
                     self.ask(now.mono, roster);
                 }
