@@ -80,22 +80,31 @@ impl Told {
     }
 }
 
-/// Compares what both sides told (`S7`): a conflict if what they heard of some member known to both lies more than G/2
-/// apart, or if they know nobody in common and both go back further than that. The side with fewer living members loses; of equal ones, the side without the smallest id among those that only one
-/// side has heard of lately. Both ends come to the same end.
-pub fn compare(me: MemberId, mine: &Told, peer: MemberId, theirs: &Told, half_secs: u32) -> Verdict {
+/// Compares what both sides told (`S7`). A conflict: what they heard of some member known to both lies more than G/2 apart; or
+/// both go back further than that and know nobody in common, or nobody whom both heard within G/2 while one of them has been up
+/// for longer (`up`: when the first of them began; members that were all down deleted nothing). The side with fewer living
+/// members loses; of equal ones, the side without the smallest id among those that only one side has heard of lately. Both ends
+/// come to the same end.
+pub fn compare(
+    me: MemberId,
+    mine: &Told,
+    peer: MemberId,
+    theirs: &Told,
+    half_secs: u32,
+    up: Second,
+) -> Verdict {
     let now = mine.table.get(&me).max(theirs.table.get(&peer)).copied().unwrap_or_default();
-    let mut common =
-        mine.table.iter().filter_map(|(id, t)| Some(theirs.table.get(id)?.0.abs_diff(t.0))).peekable();
-    let strange = common.peek().is_none();
-    let old = |told: &Told| told.began.0 < now.0.saturating_sub(half_secs);
-    let conflict = common.any(|apart| apart > half_secs) || strange && old(mine) && old(theirs);
+    let before = now.minus(half_secs);
+    let common: Vec<(Second, Second)> =
+        mine.table.iter().filter_map(|(id, &t)| Some((t, *theirs.table.get(id)?))).collect();
+    let apart = common.iter().any(|(a, b)| a.0.abs_diff(b.0) > half_secs);
+    let joint = common.iter().any(|(a, b)| *a.min(b) >= before);
+    let strange = common.is_empty() || (!joint && up < before);
+    let conflict = apart || (strange && mine.began < before && theirs.began < before);
     if !conflict {
         return Verdict::Agree;
     }
-    let lately = |told: &Told, id: &MemberId| {
-        told.table.get(id).is_some_and(|t| t.0 >= now.0.saturating_sub(half_secs))
-    };
+    let lately = |told: &Told, id: &MemberId| told.table.get(id).is_some_and(|t| *t >= before);
     let smallest = |of: &Told, other: &Told| {
         of.table.keys().find(|id| lately(of, id) && !lately(other, id)).copied().unwrap_or(MemberId(u64::MAX))
     };
@@ -206,6 +215,10 @@ impl Absence {
         let settled = settled.min(now.wall.second());
         self.frozen.remove(&peer);
         self.strangers.remove(&peer);
+        if !roster.is_living(peer) {
+            // What one that stands still had sent before.
+            self.freeze(peer, settled);
+        }
         self.newest = self.newest.max(settled);
         if let Some((_, told)) = self.cleared.remove(&peer) {
             self.adopt(now, &told, roster);
@@ -398,7 +411,11 @@ impl Absence {
         }
         let verdict = match self.takes_over {
             true => Verdict::Agree,
-            false => compare(roster.my_id(), &mine, from, &theirs, self.half_secs),
+            false => {
+                let of = |id| roster.profile(id).map_or(Second::default(), |p| Wall(p.generation.0).second());
+                let up = of(roster.my_id()).min(of(from));
+                compare(roster.my_id(), &mine, from, &theirs, self.half_secs, up)
+            }
         };
         if verdict == Verdict::Agree {
             self.clear(now, from, theirs, roster);

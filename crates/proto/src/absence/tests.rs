@@ -49,8 +49,13 @@ fn told(living: u16, began: u64, table: &[(u64, u64)]) -> Told {
 
 /// The verdicts of both ends.
 fn both(a: u64, mine: &Told, b: u64, theirs: &Told) -> (Verdict, Verdict) {
-    let (a, b) = (MemberId(a), MemberId(b));
-    (compare(a, mine, b, theirs, HALF), compare(b, theirs, a, mine, HALF))
+    both_up(0, a, mine, b, theirs)
+}
+
+/// The same, where the first of them began then.
+fn both_up(up: u64, a: u64, mine: &Told, b: u64, theirs: &Told) -> (Verdict, Verdict) {
+    let (a, b, up) = (MemberId(a), MemberId(b), second(up));
+    (compare(a, mine, b, theirs, HALF, up), compare(b, theirs, a, mine, HALF, up))
 }
 
 const LATE: u64 = 200_000;
@@ -88,10 +93,17 @@ fn strangers_with_a_long_past_on_both_sides_conflict_and_only_they() {
     let mine = told(1, old, &[(1, LATE)]);
     assert_eq!(both(1, &mine, 2, &told(1, old, &[(2, LATE)])), (Verdict::Win, Verdict::Lose));
     assert_eq!(both(1, &mine, 2, &told(5, young, &[(2, LATE)])), (Verdict::Agree, Verdict::Agree));
-    assert_eq!(
-        compare(MemberId(1), &mine, MemberId(2), &told(1, old, &[(1, LATE), (2, LATE)]), HALF),
-        Verdict::Agree
-    );
+    let acquainted = told(1, old, &[(1, LATE), (2, LATE)]);
+    assert_eq!(both(1, &mine, 2, &acquainted), (Verdict::Agree, Verdict::Agree));
+}
+
+#[test]
+fn whom_both_lost_long_ago_joins_nobody_unless_all_were_down() {
+    let mine = told(1, 0, &[(1, LATE), (9, 1_000)]);
+    let other = told(1, 0, &[(2, LATE), (9, 1_500)]);
+    let (a, b) = both(1, &mine, 2, &other);
+    assert!(a != Verdict::Agree && b != Verdict::Agree && a != b);
+    assert_eq!(both_up(LATE - 60, 1, &mine, 2, &other), (Verdict::Agree, Verdict::Agree));
 }
 
 #[test]
@@ -116,6 +128,17 @@ fn of_the_living_one_match_speaks_for_all_of_the_lost_none_does() {
     assert_eq!(a.heard(at(400), MemberId(4), &r), Some(second(97)), "until it is matched itself");
     a.handle_match(at(410), MemberId(4), second(407), &r);
     assert_eq!(a.heard(at(410), MemberId(4), &r), Some(second(407)));
+}
+
+#[test]
+fn a_late_answer_of_a_lost_member_does_not_make_it_unheard_of() {
+    let mut a = absence();
+    let mut r = roster(1, &[2, 3]);
+    r.set_liveness(at(100).mono, MemberId(3), Liveness::Dead);
+    a.handle_gone(at(100), MemberId(3));
+    a.handle_match(at(105), MemberId(3), second(102), &r);
+    assert_eq!(a.heard(at(105), MemberId(3), &r), Some(second(102)));
+    assert_eq!(a.told(at(105), &r).table.get(&MemberId(3)), Some(&second(102)));
 }
 
 #[test]
