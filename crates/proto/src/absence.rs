@@ -352,9 +352,8 @@ impl Absence {
         Told { living: count, began, table }
     }
 
-    /// Takes up what an earlier run on this storage had heard; entries of it are here already.
+    /// Takes up what an earlier run on this storage had heard.
     pub fn restore(&mut self, table: &[(MemberId, Second)]) {
-        self.began = Second(0);
         for &(id, t) in table.iter().take(FROZEN_MAX) {
             self.freeze(id, t);
         }

@@ -1,14 +1,14 @@
 //! What a member keeps on disk, and how it travels there and back: rows, and batches of them.
 //!
-//! An image is a set of rows, one per place or name: the own one, one per member met, one per user's key (tombstones
-//! included). Broadcasts and queries are not kept: they live for a minute and nobody is told of those before its start.
+//! An image is a set of rows, one per place or name: the own one, what was heard of members, one per member met, one per user's
+//! key (tombstones included). Broadcasts and queries are not kept: they live for a minute and nobody is told of those before its start.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::entry::Entry;
 use crate::member::{Generation, Incarnation, Liveness, MemberId};
-use crate::time::{Stamp, Wall};
+use crate::time::{Second, Stamp, Wall};
 
 /// What a member must know of itself after a restart.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,7 +23,7 @@ pub struct Own {
     pub incarnation: Incarnation,
     /// The hybrid clock: nothing later was issued or seen when this was written.
     pub clock: Stamp,
-    /// When this was written, by the own wall clock (`S7`).
+    /// When this was written, by the own wall clock.
     pub seen: Wall,
 }
 
@@ -49,6 +49,8 @@ pub struct Acquaintance {
 pub enum Write {
     /// The own row.
     Own(Own),
+    /// What was heard of every member (`S7`), the own run included.
+    Heard(Vec<(MemberId, Second)>),
     /// A member met.
     Member(Acquaintance),
     /// No longer remembered.

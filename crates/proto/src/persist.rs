@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::Config;
 use crate::image::{Acquaintance, Batch, Own, Write};
 use crate::member::MemberId;
 use crate::roster::Roster;
-use crate::time::{Mono, Now, Stamp};
+use crate::time::{Mono, Now, Second, Stamp};
 
 /// How long writes are gathered when nobody waits for them to be saved.
 pub const GATHER: Duration = Duration::from_millis(100);
@@ -20,8 +21,9 @@ pub const ROWS_MAX: usize = 4_096;
 pub const BYTES_MAX: usize = 1 << 20;
 /// Members who came, went or moved are saved this long after.
 const MEMBERS_AFTER: Duration = Duration::from_secs(2);
-/// The own row is written at least this often: it tells how long a member was away (`S7`, to within half a day).
-const OWN_EVERY: Duration = Duration::from_secs(600);
+/// What was heard of members is written this often, and more often if tombstones live for less than a few hours: from it a
+/// restarted member learns how long it was away (`S7`).
+const HEARD_EVERY: Duration = Duration::from_secs(600);
 
 /// What the disk holds of a member.
 struct Saved {
@@ -49,12 +51,13 @@ pub struct Persist {
     started: Mono,
     forget_after: Duration,
     members_max: usize,
-    own_at: Mono,
+    heard_every: Duration,
+    heard_at: Mono,
 }
 
 impl Persist {
     /// Nothing is saved.
-    pub fn new(now: Now, members_max: usize, forget_after: Duration) -> Persist {
+    pub fn new(now: Now, config: &Config) -> Persist {
         Persist {
             on: false,
             seq: 0,
@@ -66,9 +69,10 @@ impl Persist {
             roster_changes: None,
             members: BTreeMap::new(),
             started: now.mono,
-            forget_after,
-            members_max,
-            own_at: now.mono,
+            forget_after: config.forget_dead_after,
+            members_max: config.limits.members_max,
+            heard_every: HEARD_EVERY.min(config.tombstone_lifetime / 16),
+            heard_at: now.mono,
         }
     }
 
@@ -128,11 +132,17 @@ impl Persist {
         }
         let entries = self.waiting_since.map_or(Mono::FAR, |since| since + GATHER);
         let members = self.members_since.map_or(Mono::FAR, |since| since + MEMBERS_AFTER);
-        entries.min(members).min(self.own_at + OWN_EVERY)
+        entries.min(members).min(self.heard_at + self.heard_every)
     }
 
-    /// The own row and those of members that changed.
-    pub fn begin(&mut self, now: Now, roster: &Roster, clock: Stamp) -> Vec<Write> {
+    /// The own row; and, if it is time, those of members that changed and what was heard of all.
+    pub fn begin(
+        &mut self,
+        now: Now,
+        roster: &Roster,
+        clock: Stamp,
+        heard: impl FnOnce() -> Vec<(MemberId, Second)>,
+    ) -> Vec<Write> {
         let me = roster.me();
         let own = Own {
             name: me.name().clone(),
@@ -143,12 +153,13 @@ impl Persist {
             seen: now.wall,
         };
         let mut writes = vec![Write::Own(own)];
-        if self.roster_changes != Some(roster.changes()) || self.own_at + OWN_EVERY <= now.mono {
+        if self.roster_changes != Some(roster.changes()) || self.heard_at + self.heard_every <= now.mono {
             self.roster_changes = Some(roster.changes());
             self.members_since = None;
+            self.heard_at = now.mono;
+            writes.push(Write::Heard(heard()));
             self.changed_members(now.mono, roster, &mut writes);
         }
-        self.own_at = now.mono;
         writes
     }
 

@@ -11,7 +11,7 @@ use hearsay_proto::entry::Entry;
 use hearsay_proto::image::{Acquaintance, Batch, Own, Write};
 use hearsay_proto::member::{Generation, Incarnation, Liveness, Member, MemberId, Profile, Tags};
 use hearsay_proto::persist::{GATHER, ROWS_MAX};
-use hearsay_proto::time::{Mono, Now, Stamp, Wall};
+use hearsay_proto::time::{Mono, Now, Second, Stamp, Wall};
 use hearsay_proto::wire::{Framing, Limits, Message, decode};
 use hearsay_proto::{Config, Gossip, Identity, Output};
 
@@ -28,6 +28,7 @@ fn address(n: u8) -> SocketAddr {
 #[derive(Default)]
 struct Disk {
     own: Option<Own>,
+    heard: Vec<(MemberId, Second)>,
     members: BTreeMap<Arc<str>, Acquaintance>,
     entries: BTreeMap<u64, Arc<Entry>>,
 }
@@ -37,6 +38,7 @@ impl Disk {
         for write in &batch.writes {
             match write.clone() {
                 Write::Own(own) => self.own = Some(own),
+                Write::Heard(table) => self.heard = table,
                 Write::Member(member) => drop(self.members.insert(member.name.clone(), member)),
                 Write::NoMember(name) => drop(self.members.remove(&name)),
                 Write::Entry { place, entry } => drop(self.entries.insert(place, entry)),
@@ -48,7 +50,8 @@ impl Disk {
     fn rows(&self) -> Vec<Write> {
         let entries = self.entries.iter().map(|(&place, entry)| Write::Entry { place, entry: entry.clone() });
         let members = self.members.values().cloned().map(Write::Member);
-        self.own.iter().cloned().map(Write::Own).chain(members).chain(entries).collect()
+        let own = self.own.iter().cloned().map(Write::Own);
+        own.chain([Write::Heard(self.heard.clone())]).chain(members).chain(entries).collect()
     }
 }
 
@@ -135,7 +138,7 @@ fn writes_share_batches_and_count_as_saved_only_once_they_are() {
     let mut gossip = start(at(0), &Disk::default());
     let (first, ..) = drain(&mut gossip, at(100));
     assert!(
-        matches!(&first[..], [Batch { writes, .. }] if matches!(&writes[..], [Write::Own(_)])),
+        matches!(&first[..], [Batch { writes, .. }] if matches!(&writes[..], [Write::Own(_), Write::Heard(_)])),
         "{first:?}"
     );
     let begun = at(101);
@@ -217,7 +220,11 @@ fn a_restart_brings_back_what_was_saved() {
     assert!(me.profile.generation > before.profile.generation);
     // What ended meanwhile is saved as it is now; nothing else is written again.
     let (batches, ..) = drain(&mut again, at(10_200));
-    let rows = batches.iter().flat_map(|b| &b.writes).filter(|w| !matches!(w, Write::Own(_))).count();
+    let rows = batches
+        .iter()
+        .flat_map(|b| &b.writes)
+        .filter(|w| !matches!(w, Write::Own(_) | Write::Heard(_)))
+        .count();
     assert_eq!(rows, 1, "{batches:?}");
     disk.apply(&batches[0]);
     assert!(disk.entries.values().any(|e| &*e.key == b"short" && e.tombstone));
@@ -290,9 +297,15 @@ fn members_are_remembered_and_knocked_at_without_seeds() {
     let names: Vec<&str> = disk.members.keys().map(|name| &**name).collect();
     assert_eq!(names, ["b2", "b3"]);
     assert_eq!(disk.members["b2"].address, address(2));
+    let me = gossip.me().unwrap().id();
+    let heard: Vec<MemberId> = disk.heard.iter().map(|(id, _)| *id).collect();
+    assert!([MemberId(2), MemberId(3), me].iter().all(|id| heard.contains(id)), "{heard:?}");
 
     let mut again = start(at(10_000), &disk);
     assert_eq!(again.living(), 1, "nobody is a member before it was heard");
+    let known = disk.heard.clone();
+    save_all(&mut again, at(10_000), &mut disk);
+    assert!(known.iter().all(|line| disk.heard.contains(line)), "the next run goes on with what was heard");
     again.join(at(10_000), Vec::new());
     let mut asked = std::collections::BTreeSet::new();
     for ms in (10_000..14_000).step_by(100) {
@@ -320,7 +333,9 @@ fn the_last_batches_of_a_member_hold_what_was_on_its_way() {
     let mut disk = Disk::default();
     let mut gossip = start(at(0), &disk);
     let own = gossip.persist_own(at(0));
-    assert!(matches!(&own.writes[..], [Write::Own(Own { seen, .. })] if *seen == at(0).wall));
+    assert!(
+        matches!(&own.writes[..], [Write::Own(Own { seen, .. }), Write::Heard(_)] if *seen == at(0).wall)
+    );
     gossip.handle_persisted(own.seq);
     set(&mut gossip, at(0), "k", "v");
     gossip.leave(at(0));

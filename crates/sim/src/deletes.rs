@@ -1,5 +1,5 @@
-//! Random histories of writes and deletes in small clusters with splits, absences beyond the life of tombstones, restarts and
-//! clocks that are off: no member that has seen a delete may see the deleted value again, unless it was told that it rejoined.
+//! Random histories of writes and deletes in small clusters with splits, absences beyond the life of tombstones, restarts (half
+//! of the histories with disks) and clocks that are off: no member that has seen a delete may see the deleted value again, unless it was told that it rejoined.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -22,6 +22,8 @@ use crate::world::{Stall, World};
 pub const LIFETIME: Duration = Duration::from_secs(120);
 /// Writes and deletes of one history.
 const WRITES: usize = 65;
+/// Least time a disk takes for a batch.
+const DISK_LATENCY: Duration = Duration::from_millis(10);
 /// After its end everybody must have the same within this.
 const EQUAL_WITHIN: Duration = Duration::from_secs(180);
 
@@ -120,6 +122,8 @@ pub struct History {
     pub offsets_ms: Vec<i64>,
     /// Share of datagrams lost.
     pub loss: f64,
+    /// Members keep their state on disks.
+    pub disks: bool,
 }
 
 fn at(time: Duration, fault: Fault) -> Timed {
@@ -168,7 +172,7 @@ pub fn draw(seed: u64) -> History {
     }
     schedule.sort_by_key(|timed| timed.at_ms);
     let loss = [0.0, 0.0, 0.05, 0.2, 0.3][rng.below(5)];
-    History { seed, members, schedule, length, offsets_ms, loss }
+    History { seed, members, schedule, length, offsets_ms, loss, disks: seed.is_multiple_of(2) }
 }
 
 impl History {
@@ -187,6 +191,9 @@ impl History {
         }));
         for host in 0..self.members {
             world.hosts[host].clock_offset_ms = self.offsets_ms[host];
+        }
+        if self.disks {
+            world.add_disks(DISK_LATENCY);
         }
         world.start_whole(self.members);
         world.run(Duration::from_secs(5));

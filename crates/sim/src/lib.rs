@@ -13,6 +13,7 @@ pub mod lean;
 pub mod network;
 pub mod papers;
 pub mod phi_paper;
+pub mod returning;
 pub mod scenario;
 pub mod simulate;
 pub mod stats;

@@ -254,6 +254,23 @@ fn a_source_without_a_table_holds_nobody_up() {
 }
 
 #[test]
+fn a_restarted_member_judges_its_absence_by_the_stored_table() {
+    let met = |stored: &[(MemberId, Second)]| {
+        let mut a = Absence::new(&Config::lan(), at(LATE));
+        a.handle_taken(Stamp::at(Wall(START * 1_000)));
+        a.restore(stored);
+        let r = roster(1, &[2]);
+        a.handle_new(MemberId(2));
+        assert!(!a.is_near(at(LATE), MemberId(2), &r));
+        // 11 was the id of my last run.
+        a.handle_heard(at(LATE), MemberId(2), told(2, 0, &[(2, LATE), (3, LATE), (11, LATE - 60)]), &r).0
+    };
+    let line = |id, secs| (MemberId(id), second(secs));
+    assert_eq!(met(&[line(2, 100), line(11, 100)]), Verdict::Lose);
+    assert_eq!(met(&[line(2, LATE - 100), line(11, LATE - 60)]), Verdict::Agree);
+}
+
+#[test]
 fn old_begins_at_half_a_lifetime() {
     let a = absence();
     let now = at(LATE);

@@ -97,15 +97,4 @@ impl Gossip {
             }));
         }
     }
-
-    /// What this member has heard of others (`S7`): for storage, with the replica. [`Gossip::restore_heard`] takes it.
-    pub fn heard(&self, now: Now) -> Vec<(MemberId, Second)> {
-        self.absence.told(now, &self.roster).table.into_iter().collect()
-    }
-
-    /// Takes up what the run that wrote the replica on this storage had heard, right after the replica itself: so a member
-    /// that was down for too long drops its old entries.
-    pub fn restore_heard(&mut self, table: &[(MemberId, Second)]) {
-        self.absence.restore(table);
-    }
 }

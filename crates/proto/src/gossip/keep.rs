@@ -29,7 +29,11 @@ impl Gossip {
                         self.join.remember(member.address, &mut self.rng);
                     }
                 }
-                Write::Entry { place, entry } => self.store.restore(now, *place, entry),
+                Write::Heard(table) => self.absence.restore(table),
+                Write::Entry { place, entry } => {
+                    self.absence.handle_taken(entry.version.stamp);
+                    self.store.restore(now, *place, entry);
+                }
                 Write::NoMember(_) | Write::NoEntry { .. } => {}
             }
         }
@@ -83,7 +87,8 @@ impl Gossip {
     }
 
     fn batch(&mut self, now: Now) -> Batch {
-        let mut writes = self.persist.begin(now, &self.roster, self.store.clock(now));
+        let heard = || self.absence.told(now, &self.roster).table.into_iter().collect();
+        let mut writes = self.persist.begin(now, &self.roster, self.store.clock(now), heard);
         self.store.take_unsaved(&mut writes, persist::ROWS_MAX, persist::BYTES_MAX);
         let (noted, taken) = self.store.unsaved();
         self.persist.send(writes, noted, taken)

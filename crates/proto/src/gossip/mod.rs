@@ -194,7 +194,7 @@ impl Gossip {
             transfer: Transfer::new(&config, now),
             talk: Talk::new(&config, now),
             confirm: Confirm::new(now),
-            persist: Persist::new(now, limits.members_max, config.forget_dead_after),
+            persist: Persist::new(now, &config),
             budget: Budget::new(config.bytes_per_second_max, now.mono),
             outbox: Outbox::default(),
             ready: VecDeque::new(),

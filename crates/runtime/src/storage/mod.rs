@@ -209,6 +209,9 @@ impl Store {
         chunk(own.map(Write::Own).as_slice());
         let mut read = || -> Result<(), Failure> {
             let reading = self.database()?.begin_read()?;
+            if let Some(row) = reading.open_table(META)?.get(&b"heard"[..])? {
+                chunk(&[rows::heard(row.value()).ok_or_else(|| Failure::damaged("what was heard"))?]);
+            }
             self.read_table(&reading, MEMBERS, rows::member, &mut chunk)?;
             self.read_table(&reading, ENTRIES, rows::entry, &mut chunk)
         };
@@ -251,6 +254,10 @@ impl Store {
                         Write::Own(own) => {
                             rows::put_own(own, &mut row);
                             meta.insert(&b"own"[..], &row[..])?;
+                        }
+                        Write::Heard(table) => {
+                            rows::put_heard(table, &mut row);
+                            meta.insert(&b"heard"[..], &row[..])?;
                         }
                         Write::Member(member) => {
                             rows::put_member(member, &mut row);

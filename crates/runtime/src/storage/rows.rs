@@ -3,6 +3,7 @@
 //! ```text
 //! meta     "schema" -> u32      "label" -> UTF-8
 //!          "own" -> generation u64 | id u64 | incarnation u64 | clock u64 | seen u64 | name
+//!          "heard" -> (id u64 | second u32)*
 //! members  name -> generation u64 | id u64 | incarnation u64 | liveness u8 | family u8 (4, 6) | ip | port u16
 //! entries  place u64 -> stamp u64 | writer u64 | flags u8 (1 tombstone, 2 ttl) | [ttl u64] | key length u16 | key | value
 //! ```
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use hearsay_proto::entry::{Entry, KEY_BYTES_MAX, Version};
 use hearsay_proto::image::{Acquaintance, Own, Write};
 use hearsay_proto::member::{Generation, Incarnation, Liveness, MemberId, NAME_BYTES_MAX};
-use hearsay_proto::time::{Stamp, Wall};
+use hearsay_proto::time::{Second, Stamp, Wall};
 
 /// Reads a row from its front.
 struct Reader<'a>(&'a [u8]);
@@ -32,6 +33,9 @@ impl<'a> Reader<'a> {
     }
     fn u16(&mut self) -> Option<u16> {
         self.array().map(u16::from_le_bytes)
+    }
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
     }
     fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
@@ -68,6 +72,22 @@ pub(super) fn own(row: &[u8]) -> Option<Own> {
         seen: Wall(r.u64()?),
         name: name(r.rest())?,
     })
+}
+
+pub(super) fn put_heard(table: &[(MemberId, Second)], out: &mut Vec<u8>) {
+    for (id, second) in table {
+        out.extend_from_slice(&id.0.to_le_bytes());
+        out.extend_from_slice(&second.0.to_le_bytes());
+    }
+}
+
+pub(super) fn heard(row: &[u8]) -> Option<Write> {
+    let mut r = Reader(row);
+    let mut table = Vec::with_capacity(row.len() / 12);
+    while r.end().is_none() {
+        table.push((MemberId(r.u64()?), Second(r.u32()?)));
+    }
+    Some(Write::Heard(table))
 }
 
 pub(super) fn put_member(member: &Acquaintance, out: &mut Vec<u8>) {

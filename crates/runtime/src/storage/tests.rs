@@ -8,7 +8,7 @@ use std::time::Duration;
 use hearsay_proto::entry::{Entry, Version};
 use hearsay_proto::image::{Acquaintance, Own, Write};
 use hearsay_proto::member::{Generation, Incarnation, Liveness, MemberId};
-use hearsay_proto::time::{Stamp, Wall};
+use hearsay_proto::time::{Second, Stamp, Wall};
 use redb::backends::InMemoryBackend;
 use redb::{BackendError, StorageBackend};
 
@@ -90,6 +90,7 @@ fn rows_come_back_as_they_were() {
     assert_eq!((store.own().unwrap(), rows(&store)), (None, vec![]));
     let kept = [
         own(4),
+        Write::Heard(vec![(MemberId(1), Second(2)), (MemberId(u64::MAX), Second(u32::MAX))]),
         member("b", "10.0.0.1:7"),
         member("c", "[fe80::1]:65535"),
         entry(1, b"value", None),

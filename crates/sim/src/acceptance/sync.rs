@@ -13,6 +13,7 @@ use hearsay_proto::wire::{self, Framing, HOP_COLD, Message};
 use super::{Cell, Task, measure};
 use crate::deletes;
 use crate::network::Loss;
+use crate::returning::returning;
 use crate::world::{News, World};
 
 /// How much is measured.
@@ -315,6 +316,29 @@ fn histories(scale: SyncScale, absence: bool) -> Vec<Cell> {
     vec![with(c, pass, &[])]
 }
 
+/// A member away for 1.5 G, by a split and with its disk; and the same with S7 off.
+fn returns(scale: SyncScale) -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for (disk, absence) in [(false, true), (true, true), (false, false)] {
+        let r = returning(scale.seed, 1.5, disk, absence);
+        let how = if disk { "from its disk" } else { "after a split" };
+        let canary = if absence { "" } else { ", S7 off (canary)" };
+        let c = cell(
+            format!(
+                "member back after 1.5 G {how}{canary}: deleted keys back, kept keys lost, s until equal"
+            ),
+            5,
+            scale.seed,
+            if absence { "0, 0, -" } else { "> 0, 0, -" }.into(),
+            format!("{}, {}, {:.1}", r.back, r.lost, r.equal_s.unwrap_or(f64::INFINITY)),
+            "50 keys deleted, 50 kept".into(),
+        );
+        let pass = (r.back == 0) == absence && r.lost == 0 && r.equal_s.is_some();
+        cells.push(with(c, pass, &[]));
+    }
+    cells
+}
+
 /// All rows of anti-entropy and deletes at this scale.
 pub fn sync_cells(scale: SyncScale) -> Vec<Task> {
     let task = |name, cost, run: Box<dyn Fn() -> Vec<Cell> + Send + Sync>| Task { name, cost, run };
@@ -324,6 +348,7 @@ pub fn sync_cells(scale: SyncScale) -> Vec<Task> {
         task("load", 5.0, Box::new(move || load(scale, 0.0))),
         task("load", 5.0, Box::new(move || load(scale, 0.05))),
         task("bulk", 8.0, Box::new(move || bulk(scale))),
+        task("return", 1.0, Box::new(move || returns(scale))),
         task("deletes", 9.0, Box::new(move || histories(scale, true))),
         task("deletes", 2.0, Box::new(move || histories(scale, false))),
     ]

@@ -7,9 +7,9 @@ use std::time::Duration;
 use hearsay_proto::Gossip;
 use hearsay_proto::entry::Entry;
 use hearsay_proto::image::{Acquaintance, Batch, Own, Write};
-use hearsay_proto::member::Generation;
+use hearsay_proto::member::{Generation, MemberId};
 use hearsay_proto::rng::Rng;
-use hearsay_proto::time::Now;
+use hearsay_proto::time::{Now, Second};
 
 use super::World;
 use super::queue::What;
@@ -24,6 +24,7 @@ pub struct Disk {
     /// Batches saved.
     pub batches: u64,
     own: Option<Own>,
+    heard: Vec<(MemberId, Second)>,
     members: BTreeMap<Arc<str>, Acquaintance>,
     entries: BTreeMap<u64, Arc<Entry>>,
     under_way: Option<Batch>,
@@ -36,6 +37,7 @@ impl Disk {
             latency,
             batches: 0,
             own: None,
+            heard: Vec::new(),
             members: BTreeMap::new(),
             entries: BTreeMap::new(),
             under_way: None,
@@ -58,6 +60,7 @@ impl Disk {
         for write in batch.writes {
             match write {
                 Write::Own(own) => self.own = Some(own),
+                Write::Heard(table) => self.heard = table,
                 Write::Member(member) => {
                     self.members.insert(member.name.clone(), member);
                 }
@@ -88,7 +91,7 @@ impl Disk {
         let own = self.own.iter().cloned().map(Write::Own);
         let members = self.members.values().cloned().map(Write::Member);
         let entries = self.entries.iter().map(|(&place, entry)| Write::Entry { place, entry: entry.clone() });
-        own.chain(members).chain(entries).collect()
+        own.chain([Write::Heard(self.heard.clone())]).chain(members).chain(entries).collect()
     }
 
     pub(super) fn restore(&self, gossip: &mut Gossip, now: Now) {
