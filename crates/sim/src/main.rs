@@ -23,7 +23,7 @@ const USAGE: &str = "hearsay-sim <command> [options]
   acceptance detector [--small] [--members N] [--only idle|crash|preset|blow|loss|split|stall]   the detector rows of the table
   acceptance heal | join [--small] [--members N] [--splits TIMES] [--only NAME]   the heal and join rows; NAME: halves, 10/90,
                       three ways, bridge, one way, flapping; mass-64, -300, -580, restart, rolling, one, split, name, sleep
-  acceptance sync [--small] [--only repair|load|bulk|deletes]   the rows of anti-entropy and deletes
+  acceptance sync [--small] [--only repair|load|bulk|return|deletes]   the rows of anti-entropy and deletes
   baseline crash | split                            SWIM + Lifeguard in the same network [--crashes N --hours H --no-tcp]
   deletes             --histories N random histories of deletes, splits and absences from --seed on: no value comes back
                       [--without-s7: with the rule switched off, where values must come back]

@@ -59,7 +59,8 @@ pub fn returning(seed: u64, share: f64, disk: bool, absence: bool) -> Returned {
         world.command(n % MEMBERS, |g, now| g.set(now, &key(n), key(n).into(), None));
         world.run(Duration::from_millis(50));
     }
-    world.run(Duration::from_secs(10));
+    // By now everything is old: only what was heard tells whether it may be believed.
+    world.run(LIFETIME);
     if disk {
         world.crash(AWAY);
     } else {
