@@ -23,6 +23,7 @@ const USAGE: &str = "hearsay-sim <command> [options]
   acceptance detector [--small] [--members N] [--only idle|crash|preset|blow|loss|split|stall]   the detector rows of the table
   acceptance heal | join [--small] [--members N] [--splits TIMES] [--only NAME]   the heal and join rows; NAME: halves, 10/90,
                       three ways, bridge, one way, flapping; mass-64, -300, -580, restart, rolling, one, split, name, sleep
+  acceptance bulk [--keys N]   a replica of 100,000 keys, or so many, to four newcomers at once, then to one more
   acceptance sync [--small] [--only repair|load|bulk|return|deletes]   the rows of anti-entropy and deletes
   baseline crash | split                            SWIM + Lifeguard in the same network [--crashes N --hours H --no-tcp]
   deletes             --histories N random histories of deletes, splits and absences from --seed on: no value comes back
@@ -40,6 +41,7 @@ struct Arguments {
     seeds: u64,
     crashes: usize,
     splits: Option<usize>,
+    keys: Option<usize>,
     hours: f64,
     threads: usize,
     tcp: bool,
@@ -64,6 +66,7 @@ fn arguments() -> Result<Arguments, String> {
         seeds: 1,
         crashes: 50,
         splits: None,
+        keys: None,
         hours: 50.0,
         threads: 2,
         tcp: true,
@@ -93,6 +96,7 @@ fn arguments() -> Result<Arguments, String> {
             "--reorder" => a.settings.reorder = number(value()?)?,
             "--crashes" => a.crashes = number(value()?)? as usize,
             "--splits" => a.splits = Some(number(value()?)? as usize),
+            "--keys" => a.keys = Some(number(value()?)? as usize),
             "--hours" => a.hours = number(value()?)?,
             "--threads" => a.threads = number(value()?)? as usize,
             "--case" => a.case = Some(value()?),
@@ -242,6 +246,7 @@ fn acceptance_table(a: &Arguments, rows: fn(&Scale) -> Vec<acceptance::Task>) ->
         scale.sizes = vec![members];
     }
     scale.splits = a.splits.unwrap_or(scale.splits);
+    scale.keys = a.keys.unwrap_or(scale.keys);
     cells(a, rows(&scale))
 }
 
@@ -270,6 +275,7 @@ fn run(a: &Arguments) -> Result<bool, String> {
         ["acceptance", "rumors"] => Ok(acceptance_table(a, acceptance::rumors::cells)),
         ["acceptance", "detector"] => Ok(acceptance_table(a, acceptance::cells)),
         ["acceptance", "heal"] => Ok(acceptance_table(a, acceptance::heal_cells)),
+        ["acceptance", "bulk"] => Ok(acceptance_table(a, acceptance::bulk_cells)),
         ["acceptance", "join"] => Ok(acceptance_table(a, acceptance::join_cells)),
         ["acceptance", "sync"] => Ok(sync_table(a)),
         ["deletes"] => {
