@@ -79,6 +79,13 @@ impl Budget {
         sum.max(0.0) as usize
     }
 
+    /// Would the bucket of `class` alone, after `bytes`, still be half full?
+    pub fn is_half_full_after(&mut self, now: Mono, class: Class, bytes: usize) -> bool {
+        self.fill(now);
+        let own = Budget::own(class);
+        self.tokens[own] - bytes as f64 >= self.depth(own) / 2.0
+    }
+
     /// Spends `bytes` for `class`, own bucket first, even beyond what is available.
     pub fn spend(&mut self, now: Mono, class: Class, bytes: usize) {
         self.fill(now);
