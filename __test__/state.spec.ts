@@ -65,6 +65,15 @@ test('keys and entries by prefix, in key order, over many pages', async (t) => {
   )
   t.deepEqual(state.entries({ prefix: 'nowhere' }), [])
   t.is(state.size, 2_502)
+  // A page holds 1,024 keys and about 1 MiB.
+  t.is(state.keys({ prefix: 'n/00' }).length, 1_000)
+  for (let i = 1_000; i < 1_024; i++) state.set(`n/00${i}`, 0)
+  t.is(state.keys({ prefix: 'n/00' }).length, 1_024)
+  for (let i = 0; i < 5; i++) state.set(`large/${i}`, 'x'.repeat(600_000))
+  t.deepEqual(
+    state.entries({ prefix: 'large/' }).map(([key, value]) => [key, (value as string).length]),
+    [0, 1, 2, 3, 4].map((i) => [`large/${i}`, 600_000]),
+  )
 })
 
 test('limits and wrong arguments name what is wrong', async (t) => {

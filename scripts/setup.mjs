@@ -70,9 +70,16 @@ export async function setup({ dev = process.env.HEARSAY_DEV === '1' } = {}) {
   await step(
     'dist',
     'compiling TypeScript',
-    () => fingerprint(['ts', 'tsconfig.json', 'native/hearsay.d.cts', 'package-lock.json']),
+    () =>
+      fingerprint([
+        'ts',
+        'tsconfig.json',
+        'scripts/compile.mjs',
+        'native/hearsay.d.cts',
+        'package-lock.json',
+      ]),
     existsSync(join(ROOT, 'dist/index.js')),
-    [[...tools.tsc, '-p', 'tsconfig.json']],
+    [[process.execPath, 'scripts/compile.mjs']],
   )
 }
 

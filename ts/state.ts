@@ -10,6 +10,8 @@ import type { AnySchema, Codec, KeyOf, SchemaShape, StateChange, ValueOf, Writte
 
 /** Changes a watcher may be behind before older values of a key give way to the newest. */
 const WATCH_MAX = 1_024
+/** Kind of a packed entry that another follows. */
+const MORE = 1
 
 /** Options of a write. */
 export interface WriteOptions {
@@ -231,8 +233,10 @@ export class State<S extends SchemaShape = AnySchema> {
     for (;;) {
       const page = this.#call((native) => native.scan(prefix, after, values))
       if (page.length === 0) return
-      after = lastKey(page)
       yield page
+      const last = lastRecord(page)
+      if (page[last + 4] !== MORE) return
+      after = page.toString('utf8', last + 9, last + 9 + page.readUInt32LE(last + 5))
     }
   }
 
@@ -245,14 +249,12 @@ export class State<S extends SchemaShape = AnySchema> {
   }
 }
 
-function lastKey(page: Buffer): string {
+/** Where the last record of a page begins. */
+function lastRecord(page: Buffer): number {
   let at = 0
   for (;;) {
     const next = at + 4 + page.readUInt32LE(at)
-    if (next >= page.length) {
-      const length = page.readUInt32LE(at + 5)
-      return page.toString('utf8', at + 9, at + 9 + length)
-    }
+    if (next >= page.length) return at
     at = next
   }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use hearsay_proto::entry::Entry;
 use hearsay_proto::output::{Event, Written};
-use hearsay_runtime::{Error, Handle, Listener};
+use hearsay_runtime::{Error, Handle, Listener, SCAN_CHUNK_MAX};
 use napi::bindgen_prelude::{Buffer, Function, Uint8Array};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Status};
@@ -15,8 +15,6 @@ use napi_derive::napi;
 use crate::convert::{self, JsError, StartOptions, Writer, millis, refused};
 use crate::events::{Drained, Ring, Wake};
 
-/// Entries of one packed page at most.
-const PAGE_MAX: usize = 1_024;
 /// A page ends with the first entry that takes it over this.
 const PAGE_BYTES: usize = 1 << 20;
 
@@ -314,16 +312,21 @@ impl NativeCluster {
         Ok(self.shared.handle()?.len().map_err(refused)? as f64)
     }
 
-    /// A page of packed entries after `after`, in key order; empty at the end. Without `values` they are left out.
+    /// A page of packed entries after `after`, in key order. Each is of kind 1 if another follows, though that may be on the next page, and
+    /// 0 if not. Without `values` they are left out.
     #[napi]
     pub fn scan(&self, prefix: String, after: Option<String>, values: bool) -> Result<Buffer, JsError> {
         let after = after.as_deref().map(str::as_bytes);
-        let entries = self.shared.handle()?.scan(prefix.as_bytes(), after, PAGE_MAX).map_err(refused)?;
+        let entries =
+            self.shared.handle()?.scan(prefix.as_bytes(), after, SCAN_CHUNK_MAX).map_err(refused)?;
         let mut packed = Vec::new();
-        for entry in entries {
-            Writer::new(&mut packed).record(0, |w| {
+        let more_beyond = entries.len() == SCAN_CHUNK_MAX;
+        let mut rest = entries.iter().peekable();
+        while let Some(entry) = rest.next() {
+            let follows = more_beyond || rest.peek().is_some();
+            Writer::new(&mut packed).record(u8::from(follows), |w| {
                 if values {
-                    w.entry(&entry);
+                    w.entry(entry);
                 } else {
                     w.bytes(&entry.key);
                 }

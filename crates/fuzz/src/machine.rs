@@ -201,7 +201,7 @@ impl Host {
 
     fn timeout(&mut self, now: Now) -> Vec<Out> {
         if let Some(seq) = self.batch.take() {
-            self.gossip.handle_persisted(now, seq);
+            self.gossip.handle_persisted(seq);
         }
         self.gossip.handle_timeout(now);
         let outs = self.drain(now);
@@ -281,7 +281,7 @@ impl Host {
                 self.gossip.cancel_confirm(u64::from(script.byte()));
             }
             17 => {
-                let asked = self.gossip.flush(now);
+                let asked = self.gossip.flush();
                 assert!(self.gossip.persisted() <= asked, "nothing is saved before it was written");
             }
             _ => {

@@ -89,12 +89,12 @@ fn drain(gossip: &mut Gossip, now: Now) -> (Vec<Batch>, Vec<Datagram>, Mono) {
 
 /// Saves everything there is at this time.
 fn save_all(gossip: &mut Gossip, now: Now, disk: &mut Disk) {
-    let asked = gossip.flush(now);
+    let asked = gossip.flush();
     loop {
         let (batches, ..) = drain(gossip, now);
         for batch in &batches {
             disk.apply(batch);
-            gossip.handle_persisted(now, batch.seq);
+            gossip.handle_persisted(batch.seq);
         }
         if batches.is_empty() {
             break;
@@ -139,7 +139,7 @@ fn writes_share_batches_and_count_as_saved_only_once_they_are() {
         "{first:?}"
     );
     let begun = at(101);
-    gossip.handle_persisted(begun, first[0].seq);
+    gossip.handle_persisted(first[0].seq);
     assert!(drain(&mut gossip, begun).0.is_empty());
     set(&mut gossip, begun, "k", "1");
     set(&mut gossip, begun, "l", "1");
@@ -152,23 +152,23 @@ fn writes_share_batches_and_count_as_saved_only_once_they_are() {
         [[("k".into(), "1".into()), ("l".into(), "1".into())]]
     );
     // While it is under way nothing else leaves, however much is asked for; each key waits once.
-    let asked = gossip.flush(later);
+    let asked = gossip.flush();
     for n in 2..9 {
         set(&mut gossip, later, "k", &n.to_string());
     }
-    let next = gossip.flush(later);
+    let next = gossip.flush();
     assert!(drain(&mut gossip, later).0.is_empty());
     assert!(gossip.persisted() < asked);
-    gossip.handle_persisted(later, batches[0].seq + 1);
+    gossip.handle_persisted(batches[0].seq + 1);
     assert!(gossip.persisted() < asked, "another batch's number says nothing");
-    gossip.handle_persisted(later, batches[0].seq);
+    gossip.handle_persisted(batches[0].seq);
     assert!(gossip.persisted() >= asked && gossip.persisted() < next);
     // Somebody waits: the next leaves at once.
     let (batches, ..) = drain(&mut gossip, later);
     assert_eq!(batches.iter().map(entries).collect::<Vec<_>>(), [[("k".into(), "8".into())]]);
-    gossip.handle_persisted(later, batches[0].seq);
+    gossip.handle_persisted(batches[0].seq);
     assert!(gossip.persisted() >= next);
-    assert_eq!(gossip.flush(later), gossip.persisted(), "nothing is left to wait for");
+    assert_eq!(gossip.flush(), gossip.persisted(), "nothing is left to wait for");
 }
 
 #[test]
@@ -179,13 +179,13 @@ fn a_slow_disk_gets_bounded_batches_the_oldest_first() {
         set(&mut gossip, at(0), &format!("k{n:05}"), "v");
     }
     let (mut seen, mut sizes) = (Vec::new(), Vec::new());
-    let asked = gossip.flush(at(0));
+    let asked = gossip.flush();
     while gossip.persisted() < asked {
         let (batches, ..) = drain(&mut gossip, at(0));
         assert_eq!(batches.len(), 1);
         sizes.push(entries(&batches[0]).len());
         seen.extend(entries(&batches[0]).into_iter().map(|(key, _)| key));
-        gossip.handle_persisted(at(0), batches[0].seq);
+        gossip.handle_persisted(batches[0].seq);
     }
     assert!(sizes.len() > 2 && sizes.iter().all(|&n| n <= ROWS_MAX), "{sizes:?}");
     assert!(seen.is_sorted() && seen.len() == keys);
@@ -298,7 +298,7 @@ fn members_are_remembered_and_knocked_at_without_seeds() {
     for ms in (10_000..14_000).step_by(100) {
         again.handle_timeout(at(ms));
         let (batches, sent, _) = drain(&mut again, at(ms));
-        batches.iter().for_each(|batch| again.handle_persisted(at(ms), batch.seq));
+        batches.iter().for_each(|batch| again.handle_persisted(batch.seq));
         let hello = |m: &Message| matches!(m, Message::Hello { .. });
         asked.extend(sent.into_iter().filter(|(_, m)| m.iter().any(hello)).map(|(to, _)| to));
     }
@@ -308,7 +308,7 @@ fn members_are_remembered_and_knocked_at_without_seeds() {
     again.handle_timeout(later);
     for batch in drain(&mut again, later).0 {
         disk.apply(&batch);
-        again.handle_persisted(later, batch.seq);
+        again.handle_persisted(batch.seq);
     }
     again.handle_timeout(later);
     save_all(&mut again, later, &mut disk);
@@ -321,13 +321,13 @@ fn the_last_batches_of_a_member_hold_what_was_on_its_way() {
     let mut gossip = start(at(0), &disk);
     let own = gossip.persist_own(at(0));
     assert!(matches!(&own.writes[..], [Write::Own(Own { seen, .. })] if *seen == at(0).wall));
-    gossip.handle_persisted(at(0), own.seq);
+    gossip.handle_persisted(own.seq);
     set(&mut gossip, at(0), "k", "v");
     gossip.leave(at(0));
     gossip.handle_timeout(at(5_000));
     while let Some(batch) = gossip.persist_rest(at(5_000)) {
         disk.apply(&batch);
-        gossip.handle_persisted(at(5_000), batch.seq);
+        gossip.handle_persisted(batch.seq);
     }
     assert_eq!(value(&start(at(6_000), &disk), at(6_000), "k").as_deref(), Some("v"));
     assert!(disk.own.is_some_and(|own| own.clock >= Stamp::at(at(0).wall)));

@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +22,7 @@ use crate::chores::{Chores, run as run_chores};
 use crate::faults::{Fate, Way};
 use crate::handle::{Listener, Phase, Shared, lock, panic_text};
 use crate::metrics::Count;
+use crate::rest::Rest;
 use crate::socket::{DATAGRAM_MAX, Udp};
 use crate::storage::Writer;
 use crate::stream::{EVENTS_MAX, FRAMES_MAX, StreamEvent, Streams};
@@ -75,6 +76,9 @@ struct Delayed {
     bytes: Vec<u8>,
 }
 
+/// Bytes of a datagram and its source.
+type Received = io::Result<(usize, SocketAddr)>;
+
 /// What the driver woke for.
 enum Woken {
     Stop,
@@ -90,6 +94,7 @@ pub(crate) struct Driver {
     shared: Arc<Shared>,
     listener: Arc<dyn Listener>,
     udp: Udp,
+    rest: Rest,
     streams: HashMap<StreamId, mpsc::Sender<Vec<u8>>>,
     host: Streams,
     /// The store on disk, if there is one.
@@ -153,6 +158,7 @@ impl Driver {
             shared,
             listener,
             udp,
+            rest: Rest::default(),
             streams: HashMap::new(),
             host,
             writer,
@@ -185,13 +191,13 @@ impl Driver {
                 Woken::Writable => self.flush_queue(),
                 Woken::Readable | Woken::Deadline => {}
             }
-            self.receive(&mut buf, BATCH);
+            self.receive(&mut buf, BATCH, Udp::receive);
             self.release_delayed();
             for stream in std::mem::take(&mut self.broken) {
                 self.turn(|gossip, now| gossip.handle_stream_closed(now, stream));
             }
             if let Some(late) = self.late_by() {
-                self.receive_direct(&mut buf, if late > LATE { BATCH_LATE } else { BATCH });
+                self.receive(&mut buf, if late > LATE { BATCH_LATE } else { BATCH }, Udp::receive_direct);
                 self.turn(Gossip::handle_timeout);
             }
             while self.tasks.try_join_next().is_some() {}
@@ -205,7 +211,8 @@ impl Driver {
             return Woken::Deadline;
         }
         let due = self.delayed.peek().map(|Reverse(delayed)| delayed.due);
-        let at = self.shared.instant(self.deadline).into_iter().chain(due).min();
+        let rest = self.rest.until(Instant::now());
+        let at = self.shared.instant(self.deadline).into_iter().chain(due).chain(rest).min();
         let sleep = async {
             match at {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -215,7 +222,7 @@ impl Driver {
         tokio::select! {
             () = self.shared.stop.notified() => Woken::Stop,
             event = self.stream_events.recv() => Woken::Stream(event),
-            _ = self.udp.readable() => Woken::Readable,
+            _ = self.udp.readable(), if rest.is_none() => Woken::Readable,
             _ = self.udp.writable(), if !self.queue.is_empty() => Woken::Writable,
             () = self.shared.wake.notified() => Woken::Wake,
             () = sleep => Woken::Deadline,
@@ -335,20 +342,13 @@ impl Driver {
         self.shared.counters.datagram_bytes_sent.add(bytes);
     }
 
-    /// Takes datagrams until the socket is empty, as far as tokio knows, or `most` were taken.
-    fn receive(&mut self, buf: &mut [u8], most: usize) {
-        for _ in 0..most {
-            let received = self.udp.receive(buf);
-            if !self.received(received, buf) {
-                return;
-            }
+    /// Takes datagrams in one of the two ways of [`Udp`] until the socket is empty, or `most` were taken.
+    fn receive(&mut self, buf: &mut [u8], most: usize, take: fn(&Udp, &mut [u8]) -> Received) {
+        if self.rest.until(Instant::now()).is_some() {
+            return;
         }
-    }
-
-    /// The same, asking the kernel itself.
-    fn receive_direct(&mut self, buf: &mut [u8], most: usize) {
         for _ in 0..most {
-            let received = self.udp.receive_direct(buf);
+            let received = take(&self.udp, buf);
             if !self.received(received, buf) {
                 return;
             }
@@ -356,9 +356,10 @@ impl Driver {
     }
 
     /// False once there is nothing more.
-    fn received(&mut self, received: std::io::Result<(usize, SocketAddr)>, buf: &mut [u8]) -> bool {
+    fn received(&mut self, received: Received, buf: &mut [u8]) -> bool {
         match received {
             Ok((bytes, from)) => {
+                self.rest.works();
                 self.shared.counters.datagrams_received.one();
                 self.shared.counters.datagram_bytes_received.add(bytes);
                 if let Some(datagram) = buf.get_mut(..bytes) {
@@ -370,11 +371,18 @@ impl Driver {
                 }
                 true
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
-            // ICMP answers to what was sent, on systems that report them here.
-            Err(_) => {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.rest.works();
+                false
+            }
+            // ICMP answers to what was sent, on systems that report them here, or a socket that is broken.
+            Err(error) => {
                 self.shared.counters.receive_errors.one();
-                true
+                let now = Instant::now();
+                if self.rest.fails(now) {
+                    self.shared.fail(format!("the UDP socket does not work any more: {error}"));
+                }
+                self.rest.until(now).is_none()
             }
         }
     }

@@ -470,7 +470,7 @@ impl Handle {
         if !self.shared.has_storage {
             return Err(Error::NoStorage);
         }
-        let asked = self.update(|gossip, now| gossip.flush(now))?;
+        let asked = self.update(|gossip, _| gossip.flush())?;
         let process = lock(&self.shared.process).clone().ok_or(Error::Stopped)?;
         let shared = Arc::clone(&self.shared);
         let wait = async move {

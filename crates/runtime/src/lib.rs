@@ -12,6 +12,7 @@ mod handle;
 mod metrics;
 mod process;
 mod resolve;
+mod rest;
 mod seal;
 mod socket;
 mod start;

@@ -1,6 +1,6 @@
 //! From options to a running member.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -30,7 +30,7 @@ pub(crate) const SEEDS_MAX: usize = 1_024;
 /// [`Error::Bind`], [`Error::Option`], [`Error::Keys`], [`Error::Resolve`] (bind and advertise only; seeds that fail are
 /// events), [`Error::Call`], [`Error::System`].
 pub async fn start(options: Options, listener: Arc<dyn Listener>) -> Result<Handle, Error> {
-    start_with(options, listener, None).await
+    start_with(options, listener, Given::default()).await
 }
 
 /// As [`start`], on a store that is open already.
@@ -40,16 +40,19 @@ pub(crate) async fn start_on(
     listener: Arc<dyn Listener>,
     store: Option<Store>,
 ) -> Result<Handle, Error> {
-    start_with(options, listener, store).await
+    start_with(options, listener, Given { store, udp: None }).await
 }
 
-async fn start_with(
-    options: Options,
-    listener: Arc<dyn Listener>,
+/// What is there already and not made by the options.
+#[derive(Default)]
+struct Given {
     store: Option<Store>,
-) -> Result<Handle, Error> {
+    udp: Option<UdpSocket>,
+}
+
+async fn start_with(options: Options, listener: Arc<dyn Listener>, given: Given) -> Result<Handle, Error> {
     let process = Process::acquire()?;
-    let begun = process.spawn(begin(Arc::clone(&process), options, listener, store)).ok_or(Error::Stopped)?;
+    let begun = process.spawn(begin(Arc::clone(&process), options, listener, given)).ok_or(Error::Stopped)?;
     begun.await.map_err(|error| Error::Failed(error.to_string()))?
 }
 
@@ -57,7 +60,7 @@ async fn begin(
     process: Arc<Process>,
     options: Options,
     listener: Arc<dyn Listener>,
-    opened: Option<Store>,
+    given: Given,
 ) -> Result<Handle, Error> {
     let Options { mut config, name, mut generation_stored, bind: at, advertise, tags, keys, seeds, storage } =
         options;
@@ -95,7 +98,7 @@ async fn begin(
     let origin = Instant::now();
     let frame_bytes_max = config.frame_bytes_max();
     let store = match storage {
-        None => opened,
+        None => given.store,
         Some(folder) => {
             let label = config.label.clone();
             let opened = blocking(move || {
@@ -119,6 +122,7 @@ async fn begin(
         }
     };
     let Sockets { udp, tcp, receive_buffer_bytes, send_buffer_bytes, .. } = sockets;
+    let udp = given.udp.unwrap_or(udp);
     let kernel_drops = KernelDrops::of(&udp);
     let has_storage = store.is_some();
     let process_of = Arc::clone(&process);
@@ -154,7 +158,7 @@ fn restore(mut gossip: Gossip, store: Store, origin: Instant) -> Result<(Gossip,
     store.read(|rows| gossip.restore(now_since(origin), rows))?;
     let batch = gossip.persist_own(now_since(origin));
     store.write_first(&batch.writes)?;
-    gossip.handle_persisted(now_since(origin), batch.seq);
+    gossip.handle_persisted(batch.seq);
     Ok((gossip, store))
 }
 
@@ -185,4 +189,40 @@ async fn named(text: &str, path: &'static str) -> Result<SocketAddr, Error> {
 fn wall_nanos() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(0)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::OwnedFd;
+    use std::sync::mpsc;
+
+    use hearsay_proto::Event;
+
+    use super::*;
+
+    struct Words(mpsc::Sender<String>);
+
+    impl Listener for Words {
+        fn event(&self, _: Event) {}
+        fn failed(&self, reason: String) {
+            let _ = self.0.send(reason);
+        }
+    }
+
+    /// A listener of TCP with a connection waiting is always readable, and each datagram asked of it is an error.
+    #[tokio::test]
+    async fn a_socket_that_only_fails_is_given_up_after_rests() {
+        let broken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let _waiting = TcpStream::connect(broken.local_addr().unwrap()).unwrap();
+        broken.set_nonblocking(true).unwrap();
+        let (said, heard) = mpsc::channel();
+        let given = Given { store: None, udp: Some(OwnedFd::from(broken).into()) };
+        let handle = start_with(Options::new("a"), Arc::new(Words(said)), given).await.unwrap();
+        let reason = blocking(move || Ok(heard.recv().unwrap())).await.unwrap();
+        assert!(reason.contains("UDP socket"), "{reason}");
+        let errors = handle.metrics().host.receive_errors;
+        assert!((64..=11 * 64).contains(&errors), "{errors} errors: it did not spin");
+        handle.stop().await;
+    }
 }

@@ -184,6 +184,7 @@ impl Gossip {
     /// The member died, left, was retired or forgotten: what waits for it ends.
     pub(super) fn forget(&mut self, now: Now, id: MemberId) {
         self.sync.handle_gone(now, id);
+        self.join.handle_gone(now, id);
         self.clock.forget(id);
         self.beaten.retain(|(to, _), _| *to != id);
     }

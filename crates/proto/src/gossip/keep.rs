@@ -37,7 +37,7 @@ impl Gossip {
     }
 
     /// Asks for all writes so far to be saved without delay. They are once [`Gossip::persisted`] has come to this number.
-    pub fn flush(&mut self, _now: Now) -> u64 {
+    pub fn flush(&mut self) -> u64 {
         let (noted, _) = self.store.unsaved();
         self.persist.ask(noted);
         noted
@@ -49,7 +49,7 @@ impl Gossip {
     }
 
     /// The batch of this number is on the disk, also after a loss of power.
-    pub fn handle_persisted(&mut self, _now: Now, seq: u64) {
+    pub fn handle_persisted(&mut self, seq: u64) {
         self.persist.handle_persisted(seq);
     }
 

@@ -450,6 +450,16 @@ impl Join {
         }
     }
 
+    /// The member died, left or was retired: its list is asked of another at once. Whoever answers at its address now is a new
+    /// run, whose pages are not of this list, and must let me in first.
+    pub fn handle_gone(&mut self, now: Now, id: MemberId) {
+        if let Some(pull) = self.pull.as_mut().filter(|p| p.source.id == id) {
+            pull.source.admitted = false;
+            pull.tries = TRIES_MAX;
+            pull.retry_at = now.mono;
+        }
+    }
+
     fn retry_pull(&mut self, now: Mono, roster: &Roster, rng: &mut Rng) {
         let Some(pull) = self.pull.as_mut().filter(|p| p.retry_at <= now) else { return };
         self.metrics.pulls_repeated += 1;

@@ -120,7 +120,7 @@ impl Store {
             self.tree.add(bucket, form.sum());
         }
         if listed && entry.tombstone {
-            self.keys.remove(&entry.key, &self.pages);
+            self.keys.remove(&entry.key, place);
         }
         self.pages.put(place, form.tag, entry);
         if !listed && !entry.tombstone && !life.reserved {

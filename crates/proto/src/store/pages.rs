@@ -16,11 +16,11 @@ use crate::record::{RecordHasher, RumorId};
 use crate::time::Stamp;
 
 /// A page is split beyond this.
-const PAGE_BYTES: usize = 8 * 1024;
+const PAGE_BYTES: usize = 4 * 1024;
 /// A page below this joins its neighbour if both fit well.
-const PAGE_BYTES_MIN: usize = 1024;
+const PAGE_BYTES_MIN: usize = 512;
 /// Spare room a growing page takes at a time.
-const STEP_BYTES: usize = 512;
+const STEP_BYTES: usize = 256;
 /// Values from this length on are kept apart, shared with whoever reads them.
 const LARGE_BYTES: usize = 1024;
 const HEAD_BYTES: usize = 32;

@@ -246,8 +246,8 @@ proptest! {
         let ascending = rng.chance(0.3);
         for step in 0..4_000usize {
             let number = if ascending { step.min(keys) } else { rng.below(keys) };
-            let mut key = format!("{:04}/{}", number, number % 7).into_bytes();
-            key.truncate(1 + rng.below(8));
+            let mut key = format!("{}{:04}/{}", ["", "users/of/"][number % 2], number, number % 7).into_bytes();
+            key.truncate(1 + rng.below(17));
             let now = at(step as u64);
             if rng.chance(if step > 2_500 { 0.7 } else { 0.2 }) {
                 prop_assert_eq!(s.delete(now, &key, ME).unwrap().is_some(), map.remove(&key).is_some());
@@ -261,9 +261,10 @@ proptest! {
         prop_assert_eq!(s.len(), map.len());
         prop_assert_eq!(&s.scan(now, b"", None, usize::MAX), &map.values().cloned().collect::<Vec<_>>());
         for _ in 0..20 {
-            let prefix = format!("{:04}", rng.below(keys)).into_bytes();
-            let prefix = &prefix[..rng.below(5)];
-            let after = format!("{:04}", rng.below(keys)).into_bytes();
+            let deep = ["", "users/of/"][rng.below(2)];
+            let prefix = format!("{deep}{:04}", rng.below(keys)).into_bytes();
+            let prefix = &prefix[..rng.below(prefix.len())];
+            let after = format!("{deep}{:04}", rng.below(keys)).into_bytes();
             let after = rng.chance(0.5).then_some(&after[..]);
             let count = rng.below(50);
             let want: Vec<_> = map

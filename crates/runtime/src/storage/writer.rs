@@ -119,8 +119,8 @@ impl Writing {
             written = self.store.reopen(false).and_then(|()| self.store.write(&batch.writes));
         }
         self.shared.counters.storage_batches.one();
-        let through = self.shared.at_end(|gossip, now| {
-            gossip.handle_persisted(now, batch.seq);
+        let through = self.shared.at_end(|gossip, _| {
+            gossip.handle_persisted(batch.seq);
             gossip.persisted()
         });
         self.shared.saved.send_modify(|saved| {
@@ -153,8 +153,8 @@ impl Writing {
             if self.store.write(&batch.writes).is_err() {
                 return;
             }
-            let through = self.shared.at_end(|gossip, now| {
-                gossip.handle_persisted(now, batch.seq);
+            let through = self.shared.at_end(|gossip, _| {
+                gossip.handle_persisted(batch.seq);
                 gossip.persisted()
             });
             self.shared.saved.send_modify(|saved| saved.through = through.unwrap_or(saved.through));

@@ -100,7 +100,7 @@ pub fn restart(settings: &Settings) -> Outcome<RestartFigures> {
     }
     // What was asked to be saved is; members' addresses follow within two seconds.
     for host in 0..settings.members {
-        let asked = world.command(host, |g, now| g.flush(now)).unwrap_or(0);
+        let asked = world.command(host, |g, _| g.flush()).unwrap_or(0);
         let saved = world.run_until(Duration::from_secs(5), Duration::from_millis(10), |w| {
             w.gossip(host).is_some_and(|g| g.persisted() >= asked)
         });

@@ -10,11 +10,12 @@ use crate::world::Stall;
 /// Adds the faults of one kind to a schedule.
 type Kind = fn(&mut Draw);
 
-const KINDS: [Kind; 19] = [
+const KINDS: [Kind; 21] = [
     loss,
     duplicate,
     reorder,
     partitions,
+    odd_partitions,
     cuts,
     flapping,
     deaf_or_mute,
@@ -23,6 +24,7 @@ const KINDS: [Kind; 19] = [
     rolling_restart,
     leaves,
     stalls,
+    sleeps,
     clocks,
     uplinks,
     sockets,
@@ -61,6 +63,26 @@ impl Draw {
     }
     fn host(&mut self) -> usize {
         self.rng.below(self.members)
+    }
+    /// Hosts of one side of a partition.
+    fn side(&mut self) -> Vec<usize> {
+        let size = match self.rng.below(3) {
+            0 => 1,
+            1 => self.members / 2,
+            _ => self.rng.below(self.members),
+        };
+        let mut hosts = self.rng.distinct(size.max(1), self.members);
+        hosts.sort_unstable();
+        hosts
+    }
+    /// A partition that mostly ends before the faults do.
+    fn part(&mut self, partition: Fault) {
+        let at = self.time();
+        self.at(at, partition);
+        if self.rng.chance(0.7) {
+            let until = at + self.between(200, 30_000);
+            self.at(until, Fault::Heal);
+        }
     }
     fn times(&mut self, most: usize) -> usize {
         1 + self.rng.below(most)
@@ -133,19 +155,17 @@ fn reorder(d: &mut Draw) {
 
 fn partitions(d: &mut Draw) {
     for _ in 0..d.times(3) {
-        let at = d.time();
-        let size = match d.rng.below(3) {
-            0 => 1,
-            1 => d.members / 2,
-            _ => d.rng.below(d.members),
-        };
-        let mut hosts = d.rng.distinct(size.max(1), d.members);
-        hosts.sort_unstable();
-        d.at(at, Fault::Partition { hosts });
-        if d.rng.chance(0.7) {
-            let until = at + d.between(200, 30_000);
-            d.at(until, Fault::Heal);
-        }
+        let hosts = d.side();
+        d.part(Fault::Partition { hosts });
+    }
+}
+
+/// Not transitive, or open in one direction.
+fn odd_partitions(d: &mut Draw) {
+    for _ in 0..d.times(2) {
+        let (hosts, bridge) = (d.side(), d.host());
+        let fault = if d.rng.chance(0.5) { Fault::Bridge { hosts, bridge } } else { Fault::OneWay { hosts } };
+        d.part(fault);
     }
 }
 
@@ -228,6 +248,15 @@ fn stalls(d: &mut Draw) {
         d.at(at, Fault::Stall { host, kind });
         let until = at + d.between(100, 15_000);
         d.at(until, Fault::Resume { host });
+    }
+}
+
+fn sleeps(d: &mut Draw) {
+    for _ in 0..d.times(2) {
+        let (at, host) = (d.time(), d.host());
+        d.at(at, Fault::Sleep { host });
+        let until = at + d.between(100, 40_000);
+        d.at(until, Fault::Wake { host });
     }
 }
 

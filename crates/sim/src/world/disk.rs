@@ -138,7 +138,7 @@ impl World {
             && let Some(batch) = disk.under_way.take_if(|batch| batch.seq == seq)
         {
             disk.apply(batch);
-            self.with(host, |g, now| g.handle_persisted(now, seq));
+            self.with(host, |g, _| g.handle_persisted(seq));
         }
     }
 

@@ -200,7 +200,8 @@ impl World {
     /// The time as this host's clocks show it.
     pub fn clock(&self, host: usize) -> Now {
         let ms = (EPOCH_MS + self.now.0 / 1_000_000) as i64 + self.hosts[host].clock_offset_ms;
-        let lag = self.hosts[host].mono_lag.as_nanos() as u64;
+        let asleep = self.hosts[host].asleep_since.map_or(Duration::ZERO, |since| self.now.since(since));
+        let lag = (self.hosts[host].mono_lag + asleep).as_nanos() as u64;
         Now { mono: Mono(self.now.0.saturating_sub(lag)), wall: Wall(ms.max(0) as u64) }
     }
 
@@ -319,7 +320,7 @@ impl World {
 
     /// Lets a process stand still until [`World::resume`].
     pub fn stall(&mut self, host: usize, stall: Stall) {
-        if self.hosts[host].gossip.is_some() {
+        if self.hosts[host].gossip.is_some() && !self.hosts[host].is_asleep() {
             self.hosts[host].stall = Some(stall);
         }
     }

@@ -566,6 +566,28 @@ fn a_source_that_dies_is_replaced_by_another_member() {
 }
 
 #[test]
+fn a_source_that_starts_anew_lets_its_joiners_in_anew_at_once() {
+    let mut w = World::new(23);
+    w.add();
+    w.start(0, vec![]);
+    w.fill(0, 2_000, 1_000);
+    w.break_after = Some(4);
+    let n = w.add();
+    w.start(n, vec![seed(address(0))]);
+    let until = w.now.mono + 10 * S;
+    assert!(w.run_until(until, |w| w.peers[n].entries.len() > 100));
+    w.peers[0].up = false;
+    w.break_after = None;
+    let later = w.peers[0].roster.me().profile.generation.0 + 1;
+    let next = w.add_as(member("m0", later, 2_000, address(0)), address(0));
+    w.fill(next, 2_000, 1_000);
+    w.start(next, vec![seed(address(n))]);
+    let until = w.now.mono + 3 * S;
+    assert!(w.run_until(until, |w| w.peers[n].phase() == Phase::Joined));
+    assert_eq!(w.peers[n].entries.len(), 2_000);
+}
+
+#[test]
 fn a_join_never_hangs_where_no_stream_can_be_opened() {
     let mut w = World::new(21);
     for n in 0..3 {

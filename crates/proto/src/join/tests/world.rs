@@ -327,8 +327,10 @@ impl World {
         let now = self.now;
         let p = &mut self.peers[n];
         let merged = p.roster.merge(now, record);
-        if merged == Merged::MyName {
-            p.join.handle_my_name(now, record, &p.roster);
+        match merged {
+            Merged::MyName => p.join.handle_my_name(now, record, &p.roster),
+            Merged::Replaced { old, .. } => p.join.handle_gone(now, old),
+            _ => {}
         }
         merged
     }
