@@ -79,11 +79,9 @@ impl Budget {
         sum.max(0.0) as usize
     }
 
-    /// Would the bucket of `class` alone, after `bytes`, still be half full?
-    pub fn is_half_full_after(&mut self, now: Mono, class: Class, bytes: usize) -> bool {
-        self.fill(now);
-        let own = Budget::own(class);
-        self.tokens[own] - bytes as f64 >= self.depth(own) / 2.0
+    /// Would 1/32 of a second's bytes still be available to `class` after these?
+    pub fn has_plenty_after(&mut self, now: Mono, class: Class, bytes: usize) -> bool {
+        self.available(now, class) >= bytes + (self.bytes_per_second / 32.0) as usize
     }
 
     /// Spends `bytes` for `class`, own bucket first, even beyond what is available.

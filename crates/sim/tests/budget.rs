@@ -184,7 +184,7 @@ fn small_rumors_and_the_detector_are_not_delayed_by_large_records() {
         let all = world
             .run_until(Duration::from_secs(120), Duration::from_millis(100), |w| w.up().all(|h| has(w, h)));
         println!("1 MB at all {MEMBERS} after {:.1} s", all.unwrap_or_default().as_secs_f64() + 6.2);
-        assert!(all.is_some_and(|more| more.as_secs_f64() + 6.2 <= 30.0), "{all:?}");
+        assert!(all.is_some_and(|more| more.as_secs_f64() + 6.2 <= 36.0), "{all:?}");
         kept(&world, 256_000);
     }
     let [a90, a100] = alone.map(|t| mean(&t));

@@ -105,7 +105,7 @@ impl Rumors {
             state.stalled = false;
             state.due = Mono::FAR;
             state.peers = roster.pick_living(rng, self.gossip.flush_peers);
-            state.thrifty = !budget.is_half_full_after(now, state.class, payload * state.peers.len());
+            state.thrifty = !budget.has_plenty_after(now, state.class, payload * state.peers.len());
             state.striped = state.thrifty || payload > STRIPE_FROM_DATAGRAMS * self.room;
         }
         true

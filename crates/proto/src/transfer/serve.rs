@@ -27,7 +27,7 @@ const FRAME_OVERHEAD: usize = 96;
 const SEGMENT_BYTES: usize = 1_400;
 const SEGMENT_OVERHEAD: usize = 52;
 /// One of so many pieces goes to the stream that has waited longest, whatever it has left.
-const BY_TURN_EACH: u64 = 4;
+const BY_TURN_EACH: u64 = 16;
 /// Longest sleep of a stream that waits for the budget, which others may leave to it sooner.
 const TOKEN_WAIT_MAX: Duration = Duration::from_millis(50);
 const TOKEN_WAIT_MIN: Duration = Duration::from_millis(1);
