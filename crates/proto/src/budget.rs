@@ -79,11 +79,6 @@ impl Budget {
         sum.max(0.0) as usize
     }
 
-    /// Would 1/32 of a second's bytes still be available to `class` after these?
-    pub fn has_plenty_after(&mut self, now: Mono, class: Class, bytes: usize) -> bool {
-        self.available(now, class) >= bytes + (self.bytes_per_second / 32.0) as usize
-    }
-
     /// Spends `bytes` for `class`, own bucket first, even beyond what is available.
     pub fn spend(&mut self, now: Mono, class: Class, bytes: usize) {
         self.fill(now);

@@ -22,8 +22,6 @@ pub(super) struct Lane {
     active: bool,
     peers: Vec<MemberId>,
     striped: bool,
-    /// Payload goes to one peer each, as tokens are short.
-    thrifty: bool,
     /// A datagram had to wait for tokens since the peers were chosen.
     pub stalled: bool,
     pub pending: Option<Pending>,
@@ -42,7 +40,6 @@ impl Lane {
             active: false,
             peers: Vec::new(),
             striped: false,
-            thrifty: false,
             stalled: false,
             pending: None,
             tokens_at: Mono::FAR,
@@ -77,14 +74,7 @@ impl Lane {
 
 impl Rumors {
     /// Starts the flush of a lane that is due, ends one that has nothing left. True: there is something to build.
-    pub(super) fn flush_is_ready(
-        &mut self,
-        lane: usize,
-        now: Mono,
-        roster: &Roster,
-        budget: &mut Budget,
-        rng: &mut Rng,
-    ) -> bool {
+    pub(super) fn flush_is_ready(&mut self, lane: usize, now: Mono, roster: &Roster, rng: &mut Rng) -> bool {
         let waiting = self.hot.is_waiting(lane);
         let payload = self.hot.payload_waiting(lane);
         let state = &mut self.lanes[lane];
@@ -105,8 +95,7 @@ impl Rumors {
             state.stalled = false;
             state.due = Mono::FAR;
             state.peers = roster.pick_living(rng, self.gossip.flush_peers);
-            state.thrifty = !budget.has_plenty_after(now, state.class, payload * state.peers.len());
-            state.striped = state.thrifty || payload > STRIPE_FROM_DATAGRAMS * self.room;
+            state.striped = payload > STRIPE_FROM_DATAGRAMS * self.room;
         }
         true
     }
@@ -137,7 +126,7 @@ impl Rumors {
                 return Pending { to: peers, content, class };
             }
             let full = !self.fill_queue(&mut content, whole);
-            if full || self.lanes[lane].thrifty {
+            if full {
                 let one = rng.below(peers.len());
                 return Pending { to: peers.into_iter().skip(one).take(1).collect(), content, class };
             }

@@ -458,7 +458,7 @@ impl Rumors {
         budget: &mut Budget,
         rng: &mut Rng,
     ) -> Option<Pending> {
-        let flush = self.flush_is_ready(lane, now, roster, budget, rng);
+        let flush = self.flush_is_ready(lane, now, roster, rng);
         let state = &mut self.lanes[lane];
         let tick = !state.tick.is_empty();
         // Flushes and ticks that wait for tokens take turns, so that neither starves the other.
