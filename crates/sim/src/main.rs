@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use hearsay_sim::acceptance::{self, Cell, Scale};
+use hearsay_sim::acceptance::{self, Cell, Scale, SyncScale};
 use hearsay_sim::network::Loss;
 use hearsay_sim::papers::{self, Effort};
 use hearsay_sim::scenario::{self, Outcome, Settings};
 use hearsay_sim::svg::Plot;
 use hearsay_sim::swarm::{self, Case};
-use hearsay_sim::{ablation, baseline, phi_paper};
+use hearsay_sim::{ablation, baseline, deletes, phi_paper};
 use serde::Serialize;
 
 const USAGE: &str = "hearsay-sim <command> [options]
@@ -23,7 +23,11 @@ const USAGE: &str = "hearsay-sim <command> [options]
   acceptance detector [--small] [--members N] [--only idle|crash|preset|blow|loss|split|stall]   the detector rows of the table
   acceptance heal | join [--small] [--members N] [--splits TIMES] [--only NAME]   the heal and join rows; NAME: halves, 10/90,
                       three ways, bridge, one way, flapping; mass-64, -300, -580, restart, rolling, one, split, name, sleep
+  acceptance bulk [--keys N]   a replica of 100,000 keys, or so many, to four newcomers at once, then to one more
+  acceptance sync [--small] [--only repair|load|bulk|deletes]   the rows of anti-entropy and deletes
   baseline crash | split                            SWIM + Lifeguard in the same network [--crashes N --hours H --no-tcp]
+  deletes             --histories N random histories of deletes, splits and absences from --seed on: no value comes back
+                      [--without-s7: with the rule switched off, where values must come back]
   ablation [--small]  each rule of the detector switched off: what it buys
   traffic             payload by kind of message without faults but loss, over --hours member-hours
   phi-paper           the experiment of the phi paper
@@ -37,6 +41,7 @@ struct Arguments {
     seeds: u64,
     crashes: usize,
     splits: Option<usize>,
+    keys: Option<usize>,
     hours: f64,
     threads: usize,
     tcp: bool,
@@ -48,6 +53,8 @@ struct Arguments {
     only: Option<String>,
     svg: Option<String>,
     rate: f64,
+    histories: u64,
+    without_s7: bool,
 }
 
 fn arguments() -> Result<Arguments, String> {
@@ -59,6 +66,7 @@ fn arguments() -> Result<Arguments, String> {
         seeds: 1,
         crashes: 50,
         splits: None,
+        keys: None,
         hours: 50.0,
         threads: 2,
         tcp: true,
@@ -70,6 +78,8 @@ fn arguments() -> Result<Arguments, String> {
         only: None,
         svg: None,
         rate: 0.0,
+        histories: 10_000,
+        without_s7: false,
     };
     while let Some(flag) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{flag} needs a value"));
@@ -86,6 +96,7 @@ fn arguments() -> Result<Arguments, String> {
             "--reorder" => a.settings.reorder = number(value()?)?,
             "--crashes" => a.crashes = number(value()?)? as usize,
             "--splits" => a.splits = Some(number(value()?)? as usize),
+            "--keys" => a.keys = Some(number(value()?)? as usize),
             "--hours" => a.hours = number(value()?)?,
             "--threads" => a.threads = number(value()?)? as usize,
             "--case" => a.case = Some(value()?),
@@ -94,6 +105,8 @@ fn arguments() -> Result<Arguments, String> {
             "--watch" => a.watch = Some(number(value()?)? as usize),
             "--svg" => a.svg = Some(value()?),
             "--rate" => a.rate = number(value()?)?,
+            "--histories" => a.histories = number(value()?)? as u64,
+            "--without-s7" => a.without_s7 = true,
             "--no-tcp" => a.tcp = false,
             "--small" => a.small = true,
             "--wan" => a.settings.wan = true,
@@ -233,13 +246,21 @@ fn acceptance_table(a: &Arguments, rows: fn(&Scale) -> Vec<acceptance::Task>) ->
         scale.sizes = vec![members];
     }
     scale.splits = a.splits.unwrap_or(scale.splits);
-    let mut tasks = rows(&scale);
+    scale.keys = a.keys.unwrap_or(scale.keys);
+    cells(a, rows(&scale))
+}
+
+fn sync_table(a: &Arguments) -> bool {
+    let seed = a.settings.seed;
+    cells(a, acceptance::sync_cells(if a.small { SyncScale::small(seed) } else { SyncScale::whole(seed) }))
+}
+
+fn cells(a: &Arguments, mut tasks: Vec<acceptance::Task>) -> bool {
     tasks.retain(|t| a.only.as_ref().is_none_or(|only| t.name == only));
     let cells = acceptance::run(tasks, a.threads, |c| {
         eprintln!("{} n={}: {} ({})", c.what, c.members, c.measured, if c.pass { "pass" } else { "FAIL" });
     });
-    print(a.json, &cells, || acceptance::table(&cells));
-    cells.iter().all(|c| c.pass)
+    show(a, &cells)
 }
 
 fn run(a: &Arguments) -> Result<bool, String> {
@@ -254,7 +275,35 @@ fn run(a: &Arguments) -> Result<bool, String> {
         ["acceptance", "rumors"] => Ok(acceptance_table(a, acceptance::rumors::cells)),
         ["acceptance", "detector"] => Ok(acceptance_table(a, acceptance::cells)),
         ["acceptance", "heal"] => Ok(acceptance_table(a, acceptance::heal_cells)),
+        ["acceptance", "bulk"] => Ok(acceptance_table(a, acceptance::bulk_cells)),
         ["acceptance", "join"] => Ok(acceptance_table(a, acceptance::join_cells)),
+        ["acceptance", "sync"] => Ok(sync_table(a)),
+        ["deletes"] => {
+            let tally = deletes::run(s.seed, a.histories, !a.without_s7, a.threads, |seed, faults| {
+                if !a.without_s7 {
+                    eprintln!(
+                        "FAILED seed {seed}: {}\n  repeat: hearsay-sim deletes --seed {seed} --histories 1",
+                        faults.join("; ")
+                    );
+                }
+            });
+            print(a.json, &tally, || {
+                format!(
+                    "{} histories from seed {}: {} with a value that came back (required {}), {} broken; {} writes, {} of \
+                     them deletes; rejoined {} times, {} values dropped thereby",
+                    tally.histories,
+                    s.seed,
+                    tally.resurrections,
+                    if a.without_s7 { "> 0, S7 is off" } else { "0" },
+                    tally.broken,
+                    tally.writes,
+                    tally.deletes,
+                    tally.rejoined,
+                    tally.dropped
+                )
+            });
+            Ok(if a.without_s7 { tally.resurrections > 0 } else { tally.first_failed == 0 })
+        }
         ["ablation"] => {
             let scale = if a.small { ablation::Scale::small(s.seed) } else { ablation::Scale::whole(s.seed) };
             let rows = ablation::run(&scale, |row| eprintln!("{row:?}"));

@@ -148,7 +148,11 @@ impl Gossip {
     pub(super) fn member_changed(&mut self, now: Now, id: MemberId, was: Option<Liveness>) {
         self.detector.handle_member(now, id, &self.roster, &mut self.rng);
         let Some(member) = self.roster.get(id) else { return };
+        if was.is_none_or(|was| !was.is_living()) && member.liveness.is_living() {
+            self.absence.handle_new(id);
+        }
         if !member.liveness.is_living() {
+            self.absence.handle_gone(now, id);
             self.forget(now, id);
         }
         // Alive again, at a newer incarnation if it is accused anew: two changes in one.

@@ -1,20 +1,24 @@
 //! Rows of the acceptance table (`combined-protocol.md`, section 8): ours beside the required value.
 
+mod bulk;
 mod detector;
 mod heal;
 mod join;
 pub mod load;
 pub mod measure;
 pub mod rumors;
+mod sync;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Serialize;
 
+pub use bulk::cells as bulk_cells;
 pub use detector::cells;
 pub use heal::cells as heal_cells;
 pub use join::cells as join_cells;
+pub use sync::{SyncScale, sync_cells};
 
 /// How much is measured.
 #[derive(Clone, Debug)]
@@ -31,6 +35,8 @@ pub struct Scale {
     pub stall_rounds: usize,
     /// Splits per cell.
     pub splits: usize,
+    /// Keys of a replica that newcomers get.
+    pub keys: usize,
     /// Leave out what differs from another cell by degree alone.
     pub few: bool,
     /// First seed.
@@ -47,6 +53,7 @@ impl Scale {
             member_hours: 10.0,
             stall_rounds: 1,
             splits: 1,
+            keys: 10_000,
             few: true,
             seed,
         }
@@ -61,6 +68,7 @@ impl Scale {
             member_hours: 200.0,
             stall_rounds: 12,
             splits: 3,
+            keys: 100_000,
             few: false,
             seed,
         }
@@ -167,6 +175,11 @@ mod tests {
     #[test]
     fn joins_hold_what_small_samples_show() {
         holds(join_cells(&Scale { sizes: vec![10], ..Scale::small(1) }), 8);
+    }
+
+    #[test]
+    fn a_replica_comes_whole_and_stops_nobodys_heartbeat() {
+        holds(bulk_cells(&Scale::small(1)), 2);
     }
 
     #[test]
