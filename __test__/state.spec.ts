@@ -98,6 +98,17 @@ test('limits and wrong arguments name what is wrong', async (t) => {
   t.is(state.size, 0)
 })
 
+test('a full store refuses new keys at the call, and the member is unhealthy', async (t) => {
+  await using cluster = await Cluster.start({ limits: { entriesMax: 2 } })
+  const { state } = cluster
+  const first = state.set('a', 1).version
+  state.set('b', 1)
+  t.throws(() => state.set('c', 1), { code: 'ERR_HEARSAY_STORE_FULL' })
+  t.deepEqual(cluster.health(), { healthy: false, reasons: ['the store is full: new keys are refused'] })
+  t.true(state.set('a', 2).version > first)
+  t.deepEqual(state.keys(), ['a', 'b'])
+})
+
 test('json refuses what it would lose', async (t) => {
   await using cluster = await Cluster.start()
   const { state } = cluster

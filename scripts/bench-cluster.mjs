@@ -209,7 +209,7 @@ async function stateRows() {
       '  written on a member cut off from the others (hearsay/testing) until its rumors were cold, then healed: anti-entropy alone',
       ...state.repairs.map(
         (r) =>
-          `  ${String(r.keys).padStart(6)} differing keys: ${number(r.repairedMs)} ms from the heal, ${number(r.sinceWriteMs)} ms from the write (entries settle for 3 s first); ${share(r.bytes, r.floorBytes)}, ${r.datagrams} datagrams beyond the idle load`,
+          `  ${String(r.keys).padStart(6)} differing keys: ${number(r.repairedMs)} ms from the heal, ${number(r.sinceWriteMs)} ms from the write (entries settle for 3 s first); ${share(r.bytes, r.floorBytes)}, ${r.datagrams} datagrams beyond the idle load; ${r.records} records, ${r.ids} ids announced in rumors`,
       ),
     ].join('\n'),
   )

@@ -343,10 +343,11 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
     if (this.#phase !== 'running') {
       reasons.push(`the member is ${this.#phase}`)
     } else {
-      const { clock } = JSON.parse(this.#call((native) => native.metrics())) as Metrics
+      const { clock, store } = JSON.parse(this.#call((native) => native.metrics())) as Metrics
       const seeded = typeof this.#options.seeds === 'function' || this.#options.seeds.length > 0
       if (seeded && this.size === 1) reasons.push('no other member is known, though seeds were given')
       if (this.#storageFailure !== '') reasons.push(this.#storageFailure)
+      if (store.full === 1) reasons.push('the store is full: new keys are refused')
       if (Math.abs(clock.offMs) > 10_000)
         reasons.push(`the wall clock is ${clock.offMs} ms off that of the others`)
     }

@@ -303,8 +303,8 @@ export interface Metrics {
   antiEntropy: Record<string, number>
   /** Broadcasts, queries, answers, mail and polls. */
   talk: Record<string, number>
-  /** Keys, bytes, tombstones. */
-  store: { keys: number; bytes: number; tombstones: number }
+  /** Keys, bytes, tombstones; `full` is 1 while a limit is reached: new keys are refused and nothing is repaired. */
+  store: { keys: number; bytes: number; tombstones: number; full: number }
   /** Batches saved to disk, and times the disk refused one; each is tried again. */
   storage: { batches: number; failures: number }
   /** Own wall clock minus the median of the partners', ms. */

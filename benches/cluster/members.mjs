@@ -99,6 +99,8 @@ const calls = {
       frameBytes: 0,
       syncBytes: 0,
       sessions: 0,
+      records: 0,
+      ids: 0,
       backlogAgeMs: 0,
       hot: 0,
       kernelDrops: 0,
@@ -110,6 +112,8 @@ const calls = {
       sum.frameBytes += traffic.frameBytesSent
       sum.syncBytes += antiEntropy.bytesSent
       sum.sessions += antiEntropy.sessions
+      sum.records += antiEntropy.recordsSent + rumors.recordsSent
+      sum.ids += rumors.idsSent
       sum.backlogAgeMs = Math.max(sum.backlogAgeMs, rumors.backlogAgeMs)
       sum.hot += rumors.hot
       sum.kernelDrops += dropped.kernel ?? 0

@@ -64,6 +64,8 @@ async function differ(fleet, addresses, count, idle) {
     bytes: Math.round(sent('datagramBytes') + sent('frameBytes') - idle.bytesPerSecond * seconds),
     syncBytes: sent('syncBytes'),
     sessions: sent('sessions'),
+    records: sent('records'),
+    ids: sent('ids'),
     floorBytes: count * (MEMBERS - 1) * (prefix.length + 8 + VALUE_BYTES + ENTRY_BYTES),
   }
 }

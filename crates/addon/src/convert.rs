@@ -430,6 +430,7 @@ pub fn metrics(metrics: &Metrics) -> String {
     groups.put("store", "keys", gauges.store_keys as f64);
     groups.put("store", "bytes", gauges.store_bytes as f64);
     groups.put("store", "tombstones", gauges.store_tombstones as f64);
+    groups.put("store", "full", gauges.store_full as f64);
     groups.put("clock", "off_ms", gauges.clock_off_ms as f64);
     groups.json()
 }

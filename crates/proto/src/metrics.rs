@@ -186,6 +186,8 @@ pub struct Gauges {
     pub store_bytes: u64,
     /// Tombstones in the store.
     pub store_tombstones: u64,
+    /// 1 while a limit of the store is reached, or something was refused for it: entries are not compared then (`S7`).
+    pub store_full: u64,
     /// Own wall clock minus the median of the partners', ms.
     pub clock_off_ms: i64,
 }

@@ -46,6 +46,11 @@ impl Checker {
         }
     }
 
+    /// Audits a host each so many of its steps: an audit takes a microsecond a record.
+    pub fn audit_each(&mut self, steps: u64) {
+        self.audit_every = steps.max(AUDIT_EVERY);
+    }
+
     /// Notes a violation.
     pub fn fail(&mut self, what: String) {
         if self.failures.len() < 100 {

@@ -229,6 +229,7 @@ impl Gossip {
                 store_keys: self.store.len() as u64,
                 store_bytes: self.store.bytes() as u64,
                 store_tombstones: self.store.tombstones() as u64,
+                store_full: u64::from(self.store.is_full()),
                 clock_off_ms: self.clock.off_ms(),
             },
         }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hearsay_proto::config::Config;
+use hearsay_proto::gossip::Gossip;
 use hearsay_proto::time::Mono;
 use hearsay_proto::wire::{self, Framing, Message};
 
@@ -97,6 +98,7 @@ fn row(what: &str, world: &mut World, keys: usize, seed: u64, filled: &Filled, i
 /// One member has all records; four join at once, then a sixth.
 fn cells_of(keys: usize, seed: u64) -> Vec<Cell> {
     let mut world = World::new(seed, MEMBERS + 1, Config::lan());
+    world.checker.audit_each(keys as u64);
     world.start(0, &[]);
     world.run(Duration::from_secs(1));
     for number in 0..keys {
@@ -120,6 +122,11 @@ fn cells_of(keys: usize, seed: u64) -> Vec<Cell> {
     world.run(Duration::from_secs(10));
     if !world.roots_equal() {
         world.checker.fail("roots differ ten seconds later".into());
+    }
+    for host in 0..=MEMBERS {
+        if let Some(Err(error)) = world.gossip(host).map(Gossip::audit) {
+            world.checker.fail(format!("host {host}: {error}"));
+        }
     }
     cells.push(row("a sixth joins", &mut world, keys, seed, &sixth, idle));
     cells
