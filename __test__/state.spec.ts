@@ -37,6 +37,19 @@ test('set, get, has, delete, size', async (t) => {
   t.true(state.has('a'))
 })
 
+test('writes beyond what the budget carries are told backlogged and counted', async (t) => {
+  await using tc = await createTestCluster(2, { bandwidth: { bytesPerSecondMax: 10_000 } })
+  const [writer, other] = tc.clusters
+  if (writer === undefined || other === undefined) return t.fail()
+  t.false(writer.state.set('first', 1).backlogged)
+  let told = 0
+  // 4,096 own entries may wait for their first leave.
+  for (let n = 0; n < 4_300; n++) if (writer.state.set(`k${n}`, n).backlogged) told++
+  t.true(told > 0 && told < 1_000, `${told}`)
+  t.is(writer.metrics().rumors.unflushedDropped, told)
+  t.true(writer.broadcast('t', 1).backlogged)
+})
+
 test('keys and entries by prefix, in key order, over many pages', async (t) => {
   await using cluster = await Cluster.start()
   const { state } = cluster

@@ -59,7 +59,7 @@ export interface Reached {
 
 /** A broadcast as its sender sees it. */
 export interface Sent {
-  /** Own writes wait longer than they should for bandwidth; it spreads later. */
+  /** As of `state.set`: it spreads later. */
   readonly backlogged: boolean
   /**
    * Resolves when all members that live at this call hold the broadcast, or after `timeoutMs` (5,000) with how many do. Rejects

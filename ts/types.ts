@@ -252,7 +252,10 @@ export type AnswerOf<S extends SchemaShape, T extends string> =
 export interface Written {
   /** Opaque; later versions of a key compare greater by `<`. */
   version: string
-  /** Own writes wait longer than they should for bandwidth. */
+  /**
+   * More is written than `bytesPerSecondMax` lets out, for over a second: own writes wait, or others ask in vain for what left. It
+   * spreads later, by anti-entropy at the latest.
+   */
   backlogged: boolean
 }
 

@@ -117,7 +117,7 @@ fn trees(bench: &mut Bench, keys: u64) {
     });
     let heap = tree.heap_bytes() as f64 / keys as f64;
     bench.print("tree: heap, per key", heap, "B", Some(60.0), "records not counted");
-    bench.row("tree: insert", Some(3.0), true, keys / 100, |n| {
+    bench.row("tree: insert", Some(3.0), false, keys / 100, |n| {
         let (bucket, element) = element(keys + n);
         tree.add(bucket, element);
     });

@@ -242,7 +242,7 @@ pub enum Event {
 pub struct Written {
     /// The version written.
     pub version: Version,
-    /// Own writes wait longer than they should (section 6).
+    /// More is written than the budget lets out: see [`crate::rumors::Rumors::backlogged`].
     pub backlogged: bool,
 }
 
@@ -253,7 +253,7 @@ pub struct Sent {
     pub number: u32,
     /// The version of its entry.
     pub version: Version,
-    /// Own writes wait longer than they should (section 6).
+    /// More is written than the budget lets out: see [`crate::rumors::Rumors::backlogged`].
     pub backlogged: bool,
 }
 

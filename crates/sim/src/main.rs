@@ -236,7 +236,7 @@ fn papers(a: &Arguments, name: &str) -> Result<bool, String> {
 fn load(a: &Arguments) -> bool {
     let most = a.members.unwrap_or(10_000);
     let sizes: Vec<usize> = [10, 100, 1_000, 10_000].into_iter().filter(|&n| n <= most).collect();
-    let rates = if a.rate > 0.0 { vec![a.rate] } else { vec![0.0, 1.0] };
+    let rates = if a.rate > 0.0 { vec![a.rate] } else { vec![0.0, 1.0, 10.0] };
     show(a, &acceptance::load::table_of(&sizes, &rates, 60.0, a.settings.seed, a.threads))
 }
 

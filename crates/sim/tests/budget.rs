@@ -91,6 +91,36 @@ fn a_burst_beyond_the_hot_list_is_counted_told_and_arrives_by_repair() {
     kept(&world, 256_000);
 }
 
+#[test]
+fn writes_beyond_what_the_budget_carries_are_told_so_and_others_never() {
+    const MEMBERS: usize = 10;
+    let config = Config { bytes_per_second_max: 60_000, ..Config::lan() };
+    let mut world = World::new(5, MEMBERS, config);
+    world.start_whole(MEMBERS);
+    world.run(Duration::from_secs(5));
+    // Some 250 bytes per update and member: 60 a second are a quarter of the budget, 1,500 six times as much as it.
+    let mut written = 0;
+    let mut told = [0, 0];
+    for (phase, per_second) in [60, 1_500].into_iter().enumerate() {
+        for number in 0..per_second * 4 {
+            let value: Arc<[u8]> = vec![7; 64].into();
+            let key = format!("key/{written:05}");
+            let done = world.command(written % MEMBERS, |g, now| g.set(now, key.as_bytes(), value, None));
+            let Some(Ok(done)) = done else { panic!("{done:?}") };
+            written += 1;
+            // Of the second half of each phase.
+            told[phase] += usize::from(done.backlogged && number >= per_second * 2);
+            world.run(Duration::from_secs(1) / per_second as u32);
+        }
+    }
+    println!("told: {} of 120 at a quarter of the budget, {} of 3000 at six times", told[0], told[1]);
+    assert!(told[0] == 0 && told[1] >= 2_700, "{told:?}");
+    let arrived = |w: &World| w.up().all(|h| w.gossip(h).is_some_and(|g| g.len() == written));
+    let all = world.run_until(Duration::from_secs(180), Duration::from_millis(100), arrived);
+    assert!(all.is_some(), "nothing is lost for ever");
+    kept(&world, 60_000);
+}
+
 /// Milliseconds until 90 % and all members have small writes of host 0, one each 50 ms, twenty a second.
 fn small_updates(world: &mut World) -> [Vec<f64>; 2] {
     const WRITES: usize = 80;
@@ -130,7 +160,7 @@ fn small_rumors_and_the_detector_are_not_delayed_by_large_records() {
         let bed = || {
             let mut world = World::new(seed, MEMBERS, Config::lan());
             world.start_whole(MEMBERS);
-            world.run(Duration::from_secs(10));
+            world.run(Duration::from_secs(5));
             world
         };
         for (all, these) in alone.iter_mut().zip(small_updates(&mut bed())) {
@@ -147,10 +177,14 @@ fn small_rumors_and_the_detector_are_not_delayed_by_large_records() {
         let has = |w: &World, h: usize| w.gossip(h).is_some_and(|g| g.get(w.clock(h), b"large").is_some());
         let coming = world.up().filter(|&h| !has(&world, h)).count();
         assert!(coming > MEMBERS / 2, "the large record was under way all the time: {coming} lack it");
+        kept(&world, 256_000);
+        if seed > 1 {
+            continue;
+        }
         let all = world
             .run_until(Duration::from_secs(120), Duration::from_millis(100), |w| w.up().all(|h| has(w, h)));
         println!("1 MB at all {MEMBERS} after {:.1} s", all.unwrap_or_default().as_secs_f64() + 6.2);
-        assert!(all.is_some());
+        assert!(all.is_some_and(|more| more.as_secs_f64() + 6.2 <= 36.0), "{all:?}");
         kept(&world, 256_000);
     }
     let [a90, a100] = alone.map(|t| mean(&t));
@@ -163,7 +197,7 @@ fn small_rumors_and_the_detector_are_not_delayed_by_large_records() {
 }
 
 #[test]
-fn large_messages_share_what_there_is() {
+fn large_messages_leave_one_after_the_other_and_small_ones_first() {
     let mut world = World::new(8, 4, Config::lan());
     world.start_whole(4);
     world.run(Duration::from_secs(5));
@@ -194,7 +228,8 @@ fn large_messages_share_what_there_is() {
     };
     let (one, two, small) = (arrived(1), arrived(2), arrived(3));
     println!("two of 500 kB: {one:.2}, {two:.2} s; one of 20 kB begun at 0.3 s: {small:.2} s");
-    assert!((one - two).abs() <= 0.2 && (3.3..=4.8).contains(&one), "{one} {two}");
+    let (first, last) = (one.min(two), one.max(two));
+    assert!(first <= last * 0.75 && (3.3..=4.8).contains(&last), "{one} {two}");
     assert!(small <= 0.8, "{small}");
     kept(&world, 256_000);
 }

@@ -93,7 +93,15 @@ pub struct Rumors {
     tick_peers: Vec<MemberId>,
     /// The member whose message is being handled counts feedback.
     sender_counts: bool,
+    short: Option<Short>,
     metrics: RumorMetrics,
+}
+
+/// A time in which bandwidth or room lacked at least once in each [`BACKLOG_AGE`].
+#[derive(Clone, Copy)]
+struct Short {
+    since: Mono,
+    last: Mono,
 }
 
 /// What depends on the number of the living (section 4).
@@ -142,6 +150,7 @@ impl Rumors {
             tick_number: 0,
             tick_peers: Vec::new(),
             sender_counts: false,
+            short: None,
             metrics: RumorMetrics::default(),
         }
     }
@@ -193,12 +202,23 @@ impl Rumors {
     }
 
     fn insert(&mut self, now: Now, hot: Hot, lane: usize, rng: &mut Rng) {
-        self.metrics.hot_dropped += self.hot.insert(hot);
+        let dropped = self.hot.insert(hot);
+        self.lacks_capacity(now.mono, dropped);
+        self.metrics.hot_dropped += dropped;
         self.lanes[lane].schedule(now.mono, &self.gossip, rng);
         let interval = self.gossip.interval;
         let phase = *self.phase.get_or_insert_with(|| rng.up_to(interval));
         if self.tick_due == Mono::FAR {
             self.tick_due = tick::next(now.mono, phase, interval);
+        }
+    }
+
+    /// `count` rumors did not get what is theirs, for lack of bandwidth or room.
+    fn lacks_capacity(&mut self, now: Mono, count: u64) {
+        if count > 0 {
+            let since =
+                self.short.filter(|short| now.since(short.last) <= BACKLOG_AGE).map_or(now, |s| s.since);
+            self.short = Some(Short { since, last: now });
         }
     }
 
@@ -319,6 +339,7 @@ impl Rumors {
             self.metrics.records_sent += records;
             self.replies.push_back(Parcel { to: vec![to], messages: content.into_messages(), class });
         } else {
+            self.lacks_capacity(now.mono, records);
             self.metrics.wants_unanswered += records;
         }
     }
@@ -456,9 +477,13 @@ impl Rumors {
         }
     }
 
-    /// The oldest own entry that was not flushed yet waits for over [`BACKLOG_AGE`].
+    /// The oldest own entry that was not flushed yet waits for over [`BACKLOG_AGE`]; or for as long now WANTs had to go
+    /// unanswered or rumors had to leave the hot list: then others lack what was written although it left.
     pub fn backlogged(&self, now: Now) -> bool {
-        self.backlog_age(now) > BACKLOG_AGE
+        let short = self.short.is_some_and(|short| {
+            short.last.since(short.since) > BACKLOG_AGE && now.mono.since(short.last) <= BACKLOG_AGE
+        });
+        short || self.backlog_age(now) > BACKLOG_AGE
     }
 
     /// Age of the oldest own entry that was not flushed yet; zero if none waits.

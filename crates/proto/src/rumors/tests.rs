@@ -223,6 +223,41 @@ fn much_payload_is_striped() {
 }
 
 #[test]
+fn refused_answers_and_overflow_are_a_backlog_if_they_last_a_second() {
+    let mut b = bench_of(Config { bytes_per_second_max: 10_000, ..Config::lan() }, 100);
+    let stored = [entry("stored", 1)];
+    let ids = [b.hasher.entry_rumor(&stored[0])];
+    let exhaust_and_ask = |b: &mut Bench, ms: u64| {
+        b.budget.spend(at(ms * 1_000).mono, Class::Members, 10_000);
+        b.want(at(ms * 1_000), &ids, &stored);
+        b.rumors.backlogged(at(ms * 1_000))
+    };
+    assert!(!exhaust_and_ask(&mut b, 0), "once is no backlog");
+    assert!(!exhaust_and_ask(&mut b, 900));
+    assert!(exhaust_and_ask(&mut b, 1_100) && b.rumors.metrics().wants_unanswered == 3);
+    assert!(b.rumors.backlogged(at(2_000_000)) && !b.rumors.backlogged(at(2_200_000)), "it ends");
+    assert!(!exhaust_and_ask(&mut b, 5_000), "and begins anew");
+    let limits = crate::config::Limits { hot_entries_max: 10, ..Config::lan().limits };
+    let mut b = bench_of(Config { limits, ..Config::lan() }, 100);
+    for i in 0..150 {
+        b.put(at(i * 10_000), &entry(&format!("k{i}"), 1), 9, false);
+    }
+    assert!(b.rumors.metrics().hot_dropped >= 100 && b.rumors.backlogged(at(1_490_000)));
+}
+
+#[test]
+fn what_was_replaced_by_no_rumor_leaves_the_hot_list_and_is_asked_for_by_nobody() {
+    let mut b = bench();
+    let old = entry("k", 1);
+    b.put(at(0), &old, 0, true);
+    b.run(at(10_000));
+    assert!(b.rumors.knows(b.hasher.entry_rumor(&old)) && b.rumors.hot_entries() == 1);
+    b.rumors.drop_entry(&old.key);
+    assert!(!b.rumors.knows(b.hasher.entry_rumor(&old)) && b.rumors.hot_entries() == 0);
+    assert!(b.run(at(2_000_000)).is_empty(), "nothing of it is announced");
+}
+
+#[test]
 fn what_does_not_fit_a_datagram_is_only_announced() {
     let mut b = bench();
     let large = Arc::new(Entry { value: vec![1; 5_000].into(), ..(*entry("big", 1)).clone() });

@@ -1,5 +1,5 @@
-//! What leaves on streams, one frame at a time: records and pushed messages in pieces as the budget allows, the streams in
-//! turn; pages at their own rate.
+//! What leaves on streams, one frame at a time: records and pushed messages in pieces as the budget allows, shortest
+//! first; pages at their own rate.
 
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ const KEPT_SHARE: f64 = 1.0 / 16.0;
 const FRAME_OVERHEAD: usize = 96;
 const SEGMENT_BYTES: usize = 1_400;
 const SEGMENT_OVERHEAD: usize = 52;
+/// One of so many pieces goes to the stream that has waited longest, whatever it has left.
+const BY_TURN_EACH: u64 = 16;
 /// Longest sleep of a stream that waits for the budget, which others may leave to it sooner.
 const TOKEN_WAIT_MAX: Duration = Duration::from_millis(50);
 const TOKEN_WAIT_MIN: Duration = Duration::from_millis(1);
@@ -232,10 +234,15 @@ impl Transfer {
         Ok(Message::Part { last, bytes: piece })
     }
 
-    /// The stream that may have something to send and has waited longest.
+    /// Of the streams that may have something to send the one with the least left of it: who has a record whole can serve it,
+    /// so that one transfer after the other spreads it sooner than all of them together. At times the one that has waited
+    /// longest, or small ones could hold a large one back for ever.
     fn next_ready(&mut self) -> Option<StreamId> {
-        let turn = |id: &StreamId| self.streams.get(id).map_or(0, |s| s.turn);
-        let next = self.ready.iter().copied().min_by_key(|id| (turn(id), *id))?;
+        let by_turn = self.turns.is_multiple_of(BY_TURN_EACH);
+        let key = |id: &StreamId| {
+            self.streams.get(id).map_or((0, 0), |s| (if by_turn { 0 } else { s.left() }, s.turn))
+        };
+        let next = self.ready.iter().copied().min_by_key(|id| (key(id), *id))?;
         self.ready.remove(&next);
         Some(next)
     }

@@ -100,6 +100,11 @@ impl Stream {
             || self.sending.as_ref().is_some_and(|s| s.to.is_some() && same(&s.message))
     }
 
+    /// Bytes left of what is leaving in pieces.
+    pub(super) fn left(&self) -> usize {
+        self.sending.as_ref().map_or(0, |s| s.bytes.len().saturating_sub(s.at))
+    }
+
     /// Nothing to send and nothing asked for.
     pub(super) fn is_idle(&self) -> bool {
         !self.in_flight

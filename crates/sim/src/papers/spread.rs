@@ -164,8 +164,7 @@ fn hot(mode: Mode, peers: usize) -> Config {
 /// fan-out. [`lean`]: the same rumor code without a membership table for each member.
 pub fn protocol_cells(effort: &Effort) -> Vec<Cell> {
     let mut cells = Vec::new();
-    let sizes = effort.sizes().into_iter().filter(|&n| n <= 100_000 || effort.members_max > 1_000_000);
-    for (size, n) in sizes.enumerate() {
+    for (size, n) in effort.sizes().into_iter().enumerate() {
         let runs = (effort.runs * 100 / n).clamp(2, 50).min(effort.runs);
         let mut roster = lean::roster(n);
         let kinds = [
