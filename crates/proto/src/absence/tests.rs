@@ -261,7 +261,6 @@ fn a_restarted_member_judges_its_absence_by_the_stored_table() {
         a.restore(stored);
         let r = roster(1, &[2]);
         a.handle_new(MemberId(2));
-        assert!(!a.is_near(at(LATE), MemberId(2), &r));
         // 11 was the id of my last run.
         a.handle_heard(at(LATE), MemberId(2), told(2, 0, &[(2, LATE), (3, LATE), (11, LATE - 60)]), &r).0
     };
