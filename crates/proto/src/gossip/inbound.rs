@@ -318,7 +318,7 @@ impl Gossip {
             settled,
             members: flags.members,
             entries: flags.entries,
-            quick: self.is_quick(now, from),
+            quick: self.is_quick(now),
         };
         self.sync.handle_comparison(now, &comparison, &mut self.rng);
     }
@@ -382,7 +382,7 @@ impl Gossip {
             }
             WelcomeVerdict::Contact => {
                 self.merge_member(now, member, Source::Rumor(0));
-                self.note_quick(now, member.id());
+                self.note_back(now, member.id());
                 self.detector.contact(now, member.id());
             }
             WelcomeVerdict::Readmitted => {
