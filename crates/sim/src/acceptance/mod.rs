@@ -5,6 +5,7 @@ mod heal;
 mod join;
 pub mod load;
 pub mod measure;
+mod ring;
 pub mod rumors;
 
 use std::sync::Mutex;
@@ -15,6 +16,7 @@ use serde::Serialize;
 pub use detector::cells;
 pub use heal::cells as heal_cells;
 pub use join::cells as join_cells;
+pub use ring::cells as ring_cells;
 
 /// How much is measured.
 #[derive(Clone, Debug)]
@@ -167,6 +169,11 @@ mod tests {
     #[test]
     fn joins_hold_what_small_samples_show() {
         holds(join_cells(&Scale { sizes: vec![10], ..Scale::small(1) }), 8);
+    }
+
+    #[test]
+    fn rings_hold_what_small_samples_show() {
+        holds(ring_cells(&Scale { sizes: vec![10], ..Scale::small(1) }), 3);
     }
 
     #[test]
