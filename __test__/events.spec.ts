@@ -175,6 +175,7 @@ test('packed events, an unknown kind among them', (t) => {
     new Packer().number(1).number(2).number(3).number(4).count(2).text('x').text('y').record(10),
     new Packer().text('s:1').text('refused').record(11),
     new Packer().raw(1).record(12),
+    new Packer().number(8).record(14),
     new Packer().number(5).number(6).number(7).record(17),
     new Packer().record(21),
   ])
@@ -196,6 +197,7 @@ test('packed events, an unknown kind among them', (t) => {
     },
     { type: 'seedFailed', seed: 's:1', reason: 'refused' },
     { type: 'joinEnded', joined: true },
+    { type: 'rejoined', dropped: 8 },
     { type: 'lagged', events: 5, changes: 6, messages: 7 },
     { type: 'stopped' },
   ] as NativeEvent[])
@@ -207,6 +209,7 @@ test('packed events, an unknown kind among them', (t) => {
     'partitionHealed',
     'seedFailed',
     undefined,
+    'rejoined',
     undefined,
     undefined,
   ])

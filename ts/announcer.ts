@@ -95,7 +95,7 @@ export class Announcer {
       case 'rejoined':
       case 'lagged': {
         const { type, ...fields } = event
-        this.#log(type === 'lagged' ? 'warn' : 'info', fields, type)
+        this.#log(type === 'partitionHealed' ? 'info' : 'warn', fields, type)
         emitter.emit(type, fields as never)
         break
       }

@@ -17,8 +17,13 @@ export interface Lagged {
   dropped: number
 }
 
-/** This member was away so long that old records were dropped. */
+/**
+ * This member was cut off for longer than deletes are remembered (a day), so what it held could bring back what others have
+ * deleted: it dropped that, took a new generation and pulls the state of the others. Watchers are told of dropped keys that do
+ * not come back as deletes.
+ */
 export interface Rejoined {
+  /** Keys that had a value and were last written over 12 hours ago. */
   dropped: number
 }
 

@@ -151,6 +151,10 @@ pub struct AntiEntropy {
     pub session_gap: Duration,
     /// Random delay before a session; default 400 ms.
     pub session_jitter: Duration,
+    /// `S7`; default true. False only for the simulator's canary: values deleted over G ago come back with members that were
+    /// away.
+    #[doc(hidden)]
+    pub absence: bool,
 }
 
 /// Sizes and counts, see section 7 of the protocol.
@@ -246,6 +250,7 @@ impl Config {
                 confirm: Duration::from_secs(1),
                 session_gap: Duration::from_secs(1),
                 session_jitter: Duration::from_millis(400),
+                absence: true,
             },
             bytes_per_second_max: 256_000,
             forget_dead_after: Duration::from_secs(86_400),

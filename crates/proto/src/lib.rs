@@ -5,6 +5,7 @@
 //! and drains [`output::Output`] until it says `Wait`. The rules are numbered in this crate's README.
 #![forbid(unsafe_code)]
 
+pub mod absence;
 pub mod budget;
 pub mod config;
 pub mod confirm;

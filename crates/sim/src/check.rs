@@ -24,7 +24,7 @@ pub struct Checker {
     pub failures: Vec<String>,
     /// Only what differs from alive at incarnation 0, which binds nothing: an idle world keeps none.
     beliefs: Vec<BTreeMap<MemberId, Belief>>,
-    own: Vec<Incarnation>,
+    own: Vec<(MemberId, Incarnation)>,
     steps: Vec<u64>,
     second_bytes_max: u64,
     audit_every: u64,
@@ -38,7 +38,7 @@ impl Checker {
         Checker {
             failures: Vec::new(),
             beliefs: vec![BTreeMap::new(); hosts],
-            own: vec![Incarnation(0); hosts],
+            own: vec![(MemberId::NONE, Incarnation(0)); hosts],
             steps: vec![0; hosts],
             second_bytes_max: bytes_per_second_max * 13 / 10,
             audit_every: AUDIT_EVERY.max(4 * hosts as u64),
@@ -56,7 +56,7 @@ impl Checker {
     /// A process started afresh: what its predecessor believed does not bind it.
     pub fn started(&mut self, host: usize) {
         self.beliefs[host].clear();
-        self.own[host] = Incarnation(0);
+        self.own[host] = (MemberId::NONE, Incarnation(0));
     }
 
     /// A host's user was told something: states move only as section 2.1 allows.
@@ -111,10 +111,11 @@ impl Checker {
             }
         }
         if let Some(me) = gossip.me() {
-            if me.incarnation < self.own[index] {
+            let (id, known) = self.own[index];
+            if id == me.id() && me.incarnation < known {
                 self.fail(format!("host {index}: own incarnation fell to {:?}", me.incarnation));
             }
-            self.own[index] = me.incarnation;
+            self.own[index] = (me.id(), me.incarnation);
         }
     }
 }

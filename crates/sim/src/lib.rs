@@ -7,6 +7,7 @@ pub mod ablation;
 pub mod acceptance;
 pub mod baseline;
 pub mod check;
+pub mod deletes;
 pub mod fault;
 pub mod lean;
 pub mod network;

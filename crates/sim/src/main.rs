@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use hearsay_sim::acceptance::{self, Cell, Scale};
+use hearsay_sim::acceptance::{self, Cell, Scale, SyncScale};
 use hearsay_sim::network::Loss;
 use hearsay_sim::papers::{self, Effort};
 use hearsay_sim::scenario::{self, Outcome, Settings};
 use hearsay_sim::svg::Plot;
 use hearsay_sim::swarm::{self, Case};
-use hearsay_sim::{ablation, baseline, phi_paper};
+use hearsay_sim::{ablation, baseline, deletes, phi_paper};
 use serde::Serialize;
 
 const USAGE: &str = "hearsay-sim <command> [options]
@@ -24,7 +24,10 @@ const USAGE: &str = "hearsay-sim <command> [options]
   acceptance heal join ring [--small] [--members N] [--splits TIMES] [--only NAME]   the heal, join and ring rows, or some of them;
                       NAME: halves, 10/90, three ways, bridge, one way, flapping; mass-64, -300, -580, restart, rolling, one, split,
                       name, sleep; balance, move, heal
+  acceptance sync [--small] [--only repair|load|bulk|deletes]   the rows of anti-entropy and deletes
   baseline crash | split                            SWIM + Lifeguard in the same network [--crashes N --hours H --no-tcp]
+  deletes             --histories N random histories of deletes, splits and absences from --seed on: no value comes back
+                      [--without-s7: with the rule switched off, where values must come back]
   ablation [--small]  each rule of the detector switched off: what it buys
   traffic             payload by kind of message without faults but loss, over --hours member-hours
   phi-paper           the experiment of the phi paper
@@ -49,6 +52,8 @@ struct Arguments {
     only: Option<String>,
     svg: Option<String>,
     rate: f64,
+    histories: u64,
+    without_s7: bool,
 }
 
 fn arguments() -> Result<Arguments, String> {
@@ -71,6 +76,8 @@ fn arguments() -> Result<Arguments, String> {
         only: None,
         svg: None,
         rate: 0.0,
+        histories: 10_000,
+        without_s7: false,
     };
     while let Some(flag) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{flag} needs a value"));
@@ -95,6 +102,8 @@ fn arguments() -> Result<Arguments, String> {
             "--watch" => a.watch = Some(number(value()?)? as usize),
             "--svg" => a.svg = Some(value()?),
             "--rate" => a.rate = number(value()?)?,
+            "--histories" => a.histories = number(value()?)? as u64,
+            "--without-s7" => a.without_s7 = true,
             "--no-tcp" => a.tcp = false,
             "--small" => a.small = true,
             "--wan" => a.settings.wan = true,
@@ -234,7 +243,7 @@ fn acceptance_table(a: &Arguments, parts: &[&str]) -> Result<bool, String> {
         scale.sizes = vec![members];
     }
     scale.splits = a.splits.unwrap_or(scale.splits);
-    let mut tasks = Vec::new();
+    let (mut tasks, seed) = (Vec::new(), a.settings.seed);
     for part in parts {
         tasks.extend(match *part {
             "detector" => acceptance::cells(&scale),
@@ -242,6 +251,9 @@ fn acceptance_table(a: &Arguments, parts: &[&str]) -> Result<bool, String> {
             "heal" => acceptance::heal_cells(&scale),
             "join" => acceptance::join_cells(&scale),
             "ring" => acceptance::ring_cells(&scale),
+            "sync" => {
+                acceptance::sync_cells(if a.small { SyncScale::small(seed) } else { SyncScale::whole(seed) })
+            }
             other => return Err(format!("no part {other} of the table\n{USAGE}")),
         });
     }
@@ -249,8 +261,7 @@ fn acceptance_table(a: &Arguments, parts: &[&str]) -> Result<bool, String> {
     let cells = acceptance::run(tasks, a.threads, |c| {
         eprintln!("{} n={}: {} ({})", c.what, c.members, c.measured, if c.pass { "pass" } else { "FAIL" });
     });
-    print(a.json, &cells, || acceptance::table(&cells));
-    Ok(cells.iter().all(|c| c.pass))
+    Ok(show(a, &cells))
 }
 
 fn run(a: &Arguments) -> Result<bool, String> {
@@ -263,6 +274,32 @@ fn run(a: &Arguments) -> Result<bool, String> {
         }
         ["load"] => Ok(load(a)),
         ["acceptance", ref parts @ ..] if !parts.is_empty() => acceptance_table(a, parts),
+        ["deletes"] => {
+            let tally = deletes::run(s.seed, a.histories, !a.without_s7, a.threads, |seed, faults| {
+                if !a.without_s7 {
+                    eprintln!(
+                        "FAILED seed {seed}: {}\n  repeat: hearsay-sim deletes --seed {seed} --histories 1",
+                        faults.join("; ")
+                    );
+                }
+            });
+            print(a.json, &tally, || {
+                format!(
+                    "{} histories from seed {}: {} with a value that came back (required {}), {} broken; {} writes, {} of \
+                     them deletes; rejoined {} times, {} values dropped thereby",
+                    tally.histories,
+                    s.seed,
+                    tally.resurrections,
+                    if a.without_s7 { "> 0, S7 is off" } else { "0" },
+                    tally.broken,
+                    tally.writes,
+                    tally.deletes,
+                    tally.rejoined,
+                    tally.dropped
+                )
+            });
+            Ok(if a.without_s7 { tally.resurrections > 0 } else { tally.first_failed == 0 })
+        }
         ["ablation"] => {
             let scale = if a.small { ablation::Scale::small(s.seed) } else { ablation::Scale::whole(s.seed) };
             let rows = ablation::run(&scale, |row| eprintln!("{row:?}"));

@@ -16,7 +16,7 @@ use crate::store::Store;
 use crate::sync;
 use crate::time::Now;
 use crate::transfer::{self, Source};
-use crate::wire::Page;
+use crate::wire::{Message, Page};
 
 /// What streams are served from.
 struct Served<'a> {
@@ -120,8 +120,17 @@ impl Gossip {
         }
         match action {
             Action::SendTo { to, message } => self.post_to(to, message, Class::Detector),
-            Action::PullStream { tree, address, cursor, .. } => {
+            Action::PullStream { tree, to, address, cursor } => {
                 self.transfer.pull(now, tree, address, cursor, &self.roster);
+                if tree == Tree::Entries {
+                    if cursor == 0 {
+                        let old = self.store.holds_until(self.absence.old_until(now));
+                        self.absence.handle_pull(to, old);
+                    } else {
+                        self.absence.handle_source(to);
+                    }
+                    self.ask_heard(now, to);
+                }
             }
             Action::StartDetector => self.detector.start(now, &self.roster, &mut self.rng),
             Action::ContactPartners => {
@@ -135,6 +144,7 @@ impl Gossip {
                 let id = MemberId(self.rng.u64().max(1));
                 let old = self.roster.my_id();
                 self.detector.stop();
+                self.transfer.renew(now, &self.roster);
                 self.roster.renew_me(now.mono, generation, id);
                 self.talk.renew();
                 self.rumors.drop_claim(old);
@@ -145,8 +155,11 @@ impl Gossip {
             }
             Action::SeedFailed { seed, error } => self.tell(Event::SeedFailed { seed, error }),
             Action::PullDone { .. } => {}
-            Action::Joined => self.joined_at = Some(now.mono),
-            Action::Founded => {}
+            Action::Joined => {
+                self.joined_at = Some(now.mono);
+                self.end_rejoin();
+            }
+            Action::Founded => self.end_rejoin(),
             Action::Ended { joined } => self.tell(Event::JoinEnded { joined }),
         }
     }
@@ -155,7 +168,11 @@ impl Gossip {
         match action {
             sync::Action::Send { to, messages, class } => self.post_together(now, to, messages, class),
             sync::Action::ConfirmBeat { to } => self.detector.confirm(now, to),
-            sync::Action::SessionEnded { .. } => {}
+            sync::Action::SessionEnded { tree, peer, settled, complete, .. } => {
+                if tree == Tree::Entries && complete {
+                    self.note_match(now, peer, settled);
+                }
+            }
         }
     }
 
@@ -177,6 +194,9 @@ impl Gossip {
             Action::SendFrame { stream, message } => self.send_frame(now, stream, &message),
             Action::Close { stream } => self.ready.push_back(Ready::Close(stream)),
             Action::PullFailed { tree, busy } => self.join.handle_pull_failed(now, tree, busy),
+            Action::SendFailed { to, message: Message::Heard { .. } } => {
+                self.absence.handle_send_failed(to);
+            }
             Action::SendFailed { to, message } => self.talk.handle_send_failed(now, to, &message),
             Action::GaveUp { .. } => {}
         }

@@ -151,7 +151,11 @@ impl Gossip {
     pub(super) fn member_changed(&mut self, now: Now, id: MemberId, was: Option<Liveness>) {
         self.detector.handle_member(now, id, &self.roster, &mut self.rng);
         let Some(member) = self.roster.get(id) else { return };
+        if was.is_none_or(|was| !was.is_living()) && member.liveness.is_living() {
+            self.absence.handle_new(id);
+        }
         if !member.liveness.is_living() {
+            self.absence.handle_gone(now, id);
             self.forget(now, id);
         }
         // Alive again, at a newer incarnation if it is accused anew: two changes in one.
@@ -192,7 +196,7 @@ impl Gossip {
         self.beaten.retain(|(to, _), _| *to != id);
     }
 
-    /// This member came back: sessions are quick for a minute.
+    /// This member came back, or may be compared with again: sessions are quick for a minute.
     pub(super) fn note_back(&mut self, now: Now, id: MemberId) {
         self.back_at = Some(now.mono);
         self.revived.retain(|_, at| *at + QUICK_AFTER_REVIVAL > now.mono);

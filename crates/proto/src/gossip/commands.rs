@@ -29,6 +29,7 @@ impl Gossip {
             self.roster.merge(now, member);
         }
         self.join.adopted();
+        self.absence.handle_joined();
         self.detector.start(now, &self.roster, &mut self.rng);
     }
 
@@ -114,6 +115,7 @@ impl Gossip {
     }
 
     fn written(&mut self, now: Now, entry: Arc<Entry>, had: bool) -> Written {
+        self.dropped.remove(&entry.key);
         self.tell_change(&entry, had);
         self.confirm_changed(&entry);
         let version = entry.version;

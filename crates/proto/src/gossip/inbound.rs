@@ -217,6 +217,11 @@ impl Gossip {
             Message::Want { repair, ids, .. } => self.handle_want(now, from.id, repair, &ids),
             Message::Pull { tree, cursor } => self.handle_pull(now, from.id, tree, cursor),
             Message::Page(page) => self.handle_page(now, from.id, &page),
+            Message::Walk { tree: Tree::Entries, .. } | Message::List { tree: Tree::Entries, .. }
+                if !self.may_move(now, from.id) =>
+            {
+                self.post(from.id, Message::Busy { tree: Some(Tree::Entries), id: None }, Class::Repair);
+            }
             Message::Walk { seq, tree, settled, salt, items } => {
                 let mut trees =
                     Trees { store: &mut self.store, roster: &self.roster, index: &mut self.index };
@@ -242,8 +247,7 @@ impl Gossip {
             Message::Mail { seq, topic, payload } => self.handle_mail(now, from.id, seq, &topic, payload),
             Message::Done { seq } => self.handle_done(from.id, seq),
             Message::Answer { query, status, payload } => self.handle_answer(from.id, query, status, payload),
-            // HEARD is of a later version; a member that sends it gets no answer.
-            Message::Heard { .. } => {}
+            Message::Heard { living, table } => self.handle_heard(now, from.id, living, &table),
             // Pieces come on streams, which put them together.
             Message::Part { .. } => {}
         }
@@ -297,6 +301,9 @@ impl Gossip {
             entries: if self.store.is_full() { None } else { self.store.settled_root(now, settled) },
         });
         let (members, entries) = sync::compare(beat.roots.as_ref(), mine.as_ref());
+        if entries == Compared::Equal {
+            self.note_match(now, from, settled);
+        }
         if (members, entries) == (Compared::Equal, Compared::Equal) {
             self.note_equal(now, from);
         }
@@ -311,13 +318,24 @@ impl Gossip {
         if (flags.members, flags.entries) == (Compared::Equal, Compared::Equal) {
             self.note_equal(now, from);
         }
+        let entries = match flags.entries {
+            Compared::Equal => {
+                self.note_match(now, from, settled);
+                Compared::Equal
+            }
+            // What a full store lacks it cannot take.
+            Compared::Differ | Compared::Far if self.store.is_full() || !self.may_move(now, from) => {
+                Compared::Not
+            }
+            other => other,
+        };
         let comparison = Comparison {
             peer: from,
             sent_at: at,
             roots,
             settled,
             members: flags.members,
-            entries: flags.entries,
+            entries,
             quick: self.is_quick(now),
         };
         self.sync.handle_comparison(now, &comparison, &mut self.rng);

@@ -7,11 +7,13 @@
 //! - `heal.rs` what a heal cost and brought
 //! - `keep.rs` the disk: batches, what is saved, what is read at a start
 //! - `records.rs` records: merging, rumors of what is new
+//! - `absent.rs` what a long absence costs (`S7`)
 //! - `actions.rs` does what parts ask for
 //! - `outbound.rs` packs messages into datagrams and frames within the budget
 //! - `commands.rs` what users ask and read
 //! - `talk.rs` broadcasts, queries, mail and confirmations
 
+mod absent;
 mod actions;
 mod claims;
 mod clock;
@@ -29,11 +31,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::absence::Absence;
 use crate::budget::Budget;
 use crate::config::Config;
 pub use crate::config::Seed;
 use crate::confirm::Confirm;
 use crate::detector::Detector;
+use crate::entry::{Key, Version};
 use crate::join::Join;
 use crate::member::{
     Generation, Incarnation, Liveness, Member, MemberId, NAME_BYTES_MAX, Profile, TAGS_BYTES_MAX, Tags,
@@ -112,6 +116,9 @@ pub struct Gossip {
     store: Store,
     sync: Sync,
     index: MemberIndex,
+    absence: Absence,
+    /// Users' entries dropped by `S7` that have not come back yet.
+    dropped: BTreeMap<Key, Version>,
     join: Join,
     transfer: Transfer,
     talk: Talk,
@@ -183,6 +190,8 @@ impl Gossip {
             store: Store::new(&config, hasher),
             sync: Sync::new(&config, &mut rng),
             index: MemberIndex::new(),
+            absence: Absence::new(&config, now),
+            dropped: BTreeMap::new(),
             join: Join::new(&config, now, &mut rng),
             transfer: Transfer::new(&config, now),
             talk: Talk::new(&config, now),
@@ -402,7 +411,9 @@ impl Gossip {
             ("outbox", self.outbox.len(), outbound::OUTBOX_MAX),
             ("waits for confirmation", self.confirm.len(), crate::confirm::WAITERS_MAX),
         ];
-        match tables.into_iter().find(|(_, len, max)| len > max) {
+        let heard = self.absence.tables().into_iter();
+        let unmatched = ("unmatched members", self.absence.unmatched(), self.config.limits.members_max);
+        match tables.into_iter().chain(heard).chain([unmatched]).find(|(_, len, max)| len > max) {
             Some((name, len, max)) => Err(format!("{name} holds {len}, more than {max}")),
             None => self.outbox.audit(),
         }

@@ -145,6 +145,7 @@ impl Gossip {
     pub(super) fn retire(&mut self, now: Now, old: MemberId) {
         self.detector.handle_member(now, old, &self.roster, &mut self.rng);
         self.forget(now, old);
+        self.absence.handle_forgotten(old);
         self.rumors.drop_claim(old);
         self.revived.remove(&old);
     }
@@ -152,13 +153,24 @@ impl Gossip {
     /// Merges an entry: larger (stamp, writer).
     fn merge_entry(&mut self, now: Now, from: MemberId, entry: &Arc<Entry>, source: Source) -> bool {
         let rumor = self.roster.hasher().entry_rumor(entry);
+        let page = source == Source::Page;
+        if self.absence.is_old(now, entry.version.stamp)
+            && !self.absence.believes(now, from, page, &self.roster)
+        {
+            self.arrived(now, rumor, false);
+            self.traffic.records_refused += 1;
+            return false;
+        }
         let merged = self.store.merge(now, entry);
         let news = matches!(merged, MergedEntry::Accepted { .. });
         let arrived = self.arrived(now, rumor, news);
         match merged {
             MergedEntry::Accepted { entry, before } => {
-                let had = before.is_some_and(|b| b.live);
-                self.tell_change(&entry, had);
+                self.absence.handle_taken(entry.version.stamp);
+                let back = self.dropped.remove(&entry.key);
+                if back != Some(entry.version) || entry.tombstone {
+                    self.tell_change(&entry, back.is_some() || before.is_some_and(|b| b.live));
+                }
                 self.confirm_changed(&entry);
                 // Who skipped the PULL of the entries gets by sessions what a PULL would have brought.
                 let pulled = source == Source::Page || source == Source::Quiet && self.join.holds_entries();

@@ -300,6 +300,10 @@ impl Join {
                 let Some(pull) = self.pull.as_mut() else { return WelcomeVerdict::Readmitted };
                 if [from, member.address()].contains(&pull.source.address) && !pull.source.admitted {
                     pull.source.admitted = true;
+                    // A new process answered: it is not to be asked again under its former id.
+                    if let Some(known) = self.welcomed_by.as_mut().filter(|w| w.id == pull.source.id) {
+                        known.id = member.id();
+                    }
                     pull.source.id = member.id();
                     self.ask(now.mono, roster);
                 }
@@ -348,6 +352,17 @@ impl Join {
             self.begin_pull(now, other, false, &[], roster, rng);
         }
         other.is_some()
+    }
+
+    /// Joins again from this member on, under a new identity (`S7`): HELLO with `spread`, both lists.
+    pub fn pull_again(&mut self, now: Now, from: &Member, roster: &Roster, rng: &mut Rng) {
+        self.pending.clear();
+        self.contacts = [Mono::FAR; 2];
+        self.knock_at = Mono::FAR;
+        self.metrics.renewals += 1;
+        // What was read from a disk is not all here any more.
+        self.holds_entries = false;
+        self.begin_pull(now.mono, from, false, &[], roster, rng);
     }
 
     /// Sends what the pull under way needs next.

@@ -8,7 +8,7 @@ use crate::config::Limits;
 use crate::entry::Key;
 use crate::member::{Claim, MemberId};
 use crate::record::{Record, RumorId};
-use crate::time::Mono;
+use crate::time::{Mono, Stamp};
 
 /// What is told.
 #[derive(Clone, Debug)]
@@ -288,6 +288,13 @@ impl HotList {
         if let Some(&number) = self.by_key.get(key) {
             self.remove(number);
         }
+    }
+
+    /// Numbers of entries stamped no later than this.
+    pub fn entries_until(&self, stamp: Stamp) -> Vec<u64> {
+        let old =
+            |hot: &Hot| matches!(&hot.what, What::Record(Record::Entry(e), _) if e.version.stamp <= stamp);
+        self.all.iter().filter(|(_, hot)| old(hot)).map(|(number, _)| *number).collect()
     }
 
     pub fn remove_name(&mut self, name: &str, but: RumorId) {

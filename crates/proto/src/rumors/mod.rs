@@ -28,7 +28,7 @@ use crate::metrics::RumorMetrics;
 use crate::record::{Record, RumorId};
 use crate::rng::Rng;
 use crate::roster::Roster;
-use crate::time::{Mono, Now};
+use crate::time::{Mono, Now, Stamp};
 use crate::wire::{HEADER_BYTES, Message};
 
 use content::Content;
@@ -205,6 +205,13 @@ impl Rumors {
     /// Forgets the claim about `id`.
     pub fn drop_claim(&mut self, id: MemberId) {
         self.hot.remove_claim(id);
+    }
+
+    /// Forgets entries stamped no later than this (`S7`).
+    pub fn drop_entries_until(&mut self, stamp: Stamp) {
+        for number in self.hot.entries_until(stamp) {
+            self.hot.remove(number);
+        }
     }
 
     /// Forgets the entry under `key`: it was replaced by one that is no rumor. Its old version would be asked for by all, as

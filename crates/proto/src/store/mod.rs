@@ -25,7 +25,7 @@ use self::pages::{Pages, Row};
 use self::timeline::{RING_SECS, Timeline};
 use self::view::View;
 use crate::config::{Config, Limits};
-use crate::entry::{Entry, KEY_BYTES_MAX, RESERVED, Version};
+use crate::entry::{Entry, KEY_BYTES_MAX, Key, RESERVED, Version};
 use crate::member::MemberId;
 use crate::merkle::MerkleTree;
 use crate::output::CallError;
@@ -474,6 +474,41 @@ impl Store {
             page.entries.push(row.entry());
         }
         page
+    }
+
+    /// Is there an entry stamped no later than this? Looks at all of them until it finds one.
+    pub fn holds_until(&self, stamp: Stamp) -> bool {
+        self.pages.range(0, u64::MAX).any(|row| row.version.stamp <= stamp)
+    }
+
+    /// Drops every entry stamped no later than this (`S7`); the users' keys that had a value, and its version. The clock
+    /// stands; the change log begins anew.
+    pub fn drop_until(&mut self, now: Now, stamp: Stamp) -> Vec<(Key, Version)> {
+        let mut dropped = Vec::new();
+        let mut kept = Vec::new();
+        let mut journal = self.pages.journal.take();
+        for row in self.pages.range(0, u64::MAX) {
+            if row.version.stamp > stamp {
+                kept.push((row.place, row.entry()));
+            } else if !is_reserved(row.key) {
+                if let Some(journal) = &mut journal {
+                    journal.note(row.place, true);
+                }
+                if !row.tombstone {
+                    dropped.push((Arc::from(row.key), row.version));
+                }
+            }
+        }
+        self.pages = Pages::default();
+        self.keys = Keys::default();
+        self.tree = MerkleTree::new();
+        self.timeline = Timeline::new(self.limits.change_log_max, self.settle_secs);
+        self.due.clear();
+        (self.bytes, self.tombstones, self.refused) = (0, 0, false);
+        self.turn(now);
+        kept.iter().for_each(|(place, entry)| self.accept(*place, entry));
+        self.pages.journal = journal;
+        dropped
     }
 
     /// The view at T for a session; none (BUSY) if the change log does not reach back to T or overflowed after it.

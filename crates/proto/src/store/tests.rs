@@ -342,3 +342,30 @@ fn the_audit_finds_what_is_out_of_step_with_the_entries() {
         assert!(s.audit().is_err());
     }
 }
+
+#[test]
+fn what_an_absence_drops_goes_from_the_disk_too() {
+    let mut s = store();
+    s.keep();
+    for (key, ms) in [("old", 1), ("older", 0), ("young", 9)] {
+        assert!(matches!(s.merge(at(10), &entry(key.as_bytes(), ms, "v")), MergedEntry::Accepted { .. }));
+    }
+    assert!(matches!(s.merge(at(10), &tombstone(b"deleted", 2)), MergedEntry::Accepted { .. }));
+    let mut writes = Vec::new();
+    s.take_unsaved(&mut writes, 100, 1 << 20);
+    assert_eq!(writes.len(), 4);
+    let dropped = s.drop_until(at(20), Stamp::at(Wall(START_MS + 5)));
+    let mut keys: Vec<_> = dropped.iter().map(|(key, _)| key.to_vec()).collect();
+    keys.sort();
+    assert_eq!(keys, [b"old".to_vec(), b"older".to_vec()]);
+    assert_eq!((s.len(), s.tombstones(), s.rows()), (1, 0, 1));
+    writes.clear();
+    s.take_unsaved(&mut writes, 100, 1 << 20);
+    assert_eq!(writes.len(), 3);
+    assert!(writes.iter().all(|w| matches!(w, crate::image::Write::NoEntry { .. })));
+    // And what comes later is still noted.
+    s.set(at(30), b"new", value("n"), None, ME).unwrap();
+    writes.clear();
+    s.take_unsaved(&mut writes, 100, 1 << 20);
+    assert_eq!(writes.len(), 1);
+}

@@ -55,8 +55,12 @@ pub enum Action {
         peer: MemberId,
         /// Records and claims that moved, either way; 0: useless.
         moved: u64,
-        /// False if it was given up: no answer, or BUSY. `heard` (`S7`) moves only on a whole one.
+        /// False if it was given up: no answer, or BUSY.
         whole: bool,
+        /// T of its view.
+        settled: Second,
+        /// All that was found has moved: `heard` (`S7`) may.
+        complete: bool,
     },
 }
 
@@ -515,11 +519,15 @@ impl Sync {
 
     fn end(&mut self, now: Now, whole: bool) {
         let Some(session) = self.session.take() else { return };
-        let Session { tree, peer, moved, quick, .. } = session;
+        let complete = whole
+            && session.is_found()
+            && session.served >= session.promised
+            && self.needs.open(session.peer) == 0;
+        let Session { tree, peer, moved, quick, settled, .. } = session;
         self.metrics.sessions_failed += u64::from(!whole);
         self.metrics.sessions_useless += u64::from(whole && moved == 0);
         self.schedule.ended(now.mono, tree, peer, moved, whole, quick);
-        self.actions.push_back(Action::SessionEnded { tree, peer, moved, whole });
+        self.actions.push_back(Action::SessionEnded { tree, peer, moved, whole, settled, complete });
     }
 
     /// Next thing for the hall to do. Best drained after each datagram, not after each of its messages: what one datagram

@@ -459,6 +459,15 @@ impl Transfer {
         self.start_wants(now.mono, roster);
     }
 
+    /// I take a new identity: streams belong to the old one.
+    pub fn renew(&mut self, now: Now, roster: &Roster) {
+        let all: Vec<StreamId> = self.streams.keys().copied().collect();
+        for stream in all {
+            self.actions.push_back(Action::Close { stream });
+            self.handle_closed(now, stream, roster);
+        }
+    }
+
     /// Closes a stream whose frame was malformed or came from an unknown member.
     pub fn refuse(&mut self, now: Now, stream: StreamId, roster: &Roster) {
         if self.streams.contains_key(&stream) {

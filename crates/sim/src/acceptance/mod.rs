@@ -7,6 +7,7 @@ pub mod load;
 pub mod measure;
 mod ring;
 pub mod rumors;
+mod sync;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +18,7 @@ pub use detector::cells;
 pub use heal::cells as heal_cells;
 pub use join::cells as join_cells;
 pub use ring::cells as ring_cells;
+pub use sync::{SyncScale, sync_cells};
 
 /// How much is measured.
 #[derive(Clone, Debug)]
