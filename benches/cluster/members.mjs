@@ -18,6 +18,18 @@ function note(key) {
   else times.push(now())
 }
 
+/** Arrivals of another member's heartbeats: phi falls when one comes. One list per member of this process. */
+const beats = new Map()
+let sampling
+
+function sample() {
+  for (const [member, seen] of beats) {
+    const phi = member.phi(seen.of) ?? 0
+    if (phi < seen.phi) seen.times.push(now())
+    seen.phi = phi
+  }
+}
+
 async function watch(member, prefix) {
   for await (const change of member.state.watch(prefix)) note(change.key)
 }
@@ -153,6 +165,22 @@ const calls = {
     return members.map((member) => member.root())
   },
 
+  /** Notes when heartbeats of that member arrive at each member of this process, to a few ms. */
+  observe({ name }) {
+    sampling ??= setInterval(sample, 2)
+    for (const member of members) {
+      member.observe(name)
+      beats.set(member, { of: name, phi: 0, times: [] })
+    }
+  },
+
+  /** Times between these heartbeats, of those that arrived since the last call. */
+  gaps() {
+    const gaps = [...beats.values()].flatMap(({ times }) => times.slice(1).map((at, i) => at - times[i]))
+    for (const seen of beats.values()) seen.times.splice(0, seen.times.length - 1)
+    return gaps
+  },
+
   addresses() {
     return members.map((member) => member.self.address)
   },
@@ -167,6 +195,7 @@ const calls = {
   },
 
   async stop() {
+    clearInterval(sampling)
     await Promise.all(members.map((member) => member.stop()))
     setImmediate(() => process.disconnect())
   },

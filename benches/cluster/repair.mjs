@@ -3,10 +3,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Fleet } from './fleet.mjs'
 
 const MEMBERS = 5
-const KEY_BYTES = 12
-const VALUE_BYTES = 100
+export const KEY_BYTES = 12
+export const VALUE_BYTES = 100
 /** Of each entry beside key and value: two lengths, stamp, writer, flags. */
-const ENTRY_BYTES = 2 + 8 + 8 + 1
+export const ENTRY_BYTES = 2 + 8 + 8 + 1
 /** Rumors go cold within this, even on a slow machine. */
 const COLD_MS = 20_000
 
@@ -80,8 +80,8 @@ export async function measure({ keys, differing, idleMs, say }) {
     await sleep(4_000)
     const from = await fleet.spent()
     const began = await fleet.grow(MEMBERS - 1)
-    const done = await fleet.all('complete', { count: keys, timeoutMs: 120_000 })
-    if (done.some(({ at }) => at === null)) throw new Error('newcomers are not complete after two minutes')
+    const done = await fleet.all('complete', { count: keys, timeoutMs: 600_000 })
+    if (done.some(({ at }) => at === null)) throw new Error('newcomers are not complete after ten minutes')
     const until = Math.max(...done.map(({ at }) => at))
     const to = await fleet.spent()
     const fill = {

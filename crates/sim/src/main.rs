@@ -24,6 +24,7 @@ const USAGE: &str = "hearsay-sim <command> [options]
   acceptance heal join ring [--small] [--members N] [--splits TIMES] [--only NAME]   the heal, join and ring rows, or some of them;
                       NAME: halves, 10/90, three ways, bridge, one way, flapping; mass-64, -300, -580, restart, rolling, one, split,
                       name, sleep; balance, move, heal
+  acceptance bulk [--keys N]   a replica of 100,000 keys, or so many, to four newcomers at once, then to one more
   acceptance sync [--small] [--only repair|load|bulk|deletes]   the rows of anti-entropy and deletes
   baseline crash | split                            SWIM + Lifeguard in the same network [--crashes N --hours H --no-tcp]
   deletes             --histories N random histories of deletes, splits and absences from --seed on: no value comes back
@@ -41,6 +42,7 @@ struct Arguments {
     seeds: u64,
     crashes: usize,
     splits: Option<usize>,
+    keys: Option<usize>,
     hours: f64,
     threads: usize,
     tcp: bool,
@@ -65,6 +67,7 @@ fn arguments() -> Result<Arguments, String> {
         seeds: 1,
         crashes: 50,
         splits: None,
+        keys: None,
         hours: 50.0,
         threads: 2,
         tcp: true,
@@ -94,6 +97,7 @@ fn arguments() -> Result<Arguments, String> {
             "--reorder" => a.settings.reorder = number(value()?)?,
             "--crashes" => a.crashes = number(value()?)? as usize,
             "--splits" => a.splits = Some(number(value()?)? as usize),
+            "--keys" => a.keys = Some(number(value()?)? as usize),
             "--hours" => a.hours = number(value()?)?,
             "--threads" => a.threads = number(value()?)? as usize,
             "--case" => a.case = Some(value()?),
@@ -243,6 +247,7 @@ fn acceptance_table(a: &Arguments, parts: &[&str]) -> Result<bool, String> {
         scale.sizes = vec![members];
     }
     scale.splits = a.splits.unwrap_or(scale.splits);
+    scale.keys = a.keys.unwrap_or(scale.keys);
     let (mut tasks, seed) = (Vec::new(), a.settings.seed);
     for part in parts {
         tasks.extend(match *part {
@@ -250,6 +255,7 @@ fn acceptance_table(a: &Arguments, parts: &[&str]) -> Result<bool, String> {
             "rumors" => acceptance::rumors::cells(&scale),
             "heal" => acceptance::heal_cells(&scale),
             "join" => acceptance::join_cells(&scale),
+            "bulk" => acceptance::bulk_cells(&scale),
             "ring" => acceptance::ring_cells(&scale),
             "sync" => {
                 acceptance::sync_cells(if a.small { SyncScale::small(seed) } else { SyncScale::whole(seed) })

@@ -338,6 +338,30 @@ fn watchers_see_set_delete_and_expiry_once_with_the_writers_name() {
 }
 
 #[test]
+fn a_lifetime_ends_everywhere_at_the_stamps_time_whenever_the_entry_came() {
+    let mut world = World::joined(3);
+    let written = world.command(0, |g, now| g.set(now, b"t", value("1"), Some(2_500))).unwrap();
+    let end_ms = written.version.stamp.wall().0 + 2_500;
+    let mut ended = [None; 3];
+    while ended.contains(&None) {
+        for (host, ended) in ended.iter_mut().enumerate() {
+            let now = world.now_of(host);
+            let lives = world.hosts[host].gossip.get(now, b"t").is_some();
+            if !lives && now.wall.0 >= end_ms - 2_000 && ended.is_none() {
+                *ended = Some(now.wall.0);
+            }
+        }
+        world.run(Duration::from_millis(10));
+    }
+    for ended in ended {
+        assert!((end_ms..end_ms + 11).contains(&ended.unwrap()), "{ended:?}, due {end_ms}");
+    }
+    world.run(secs(4));
+    let root = world.hosts[0].gossip.root();
+    assert!(world.hosts.iter().all(|h| h.gossip.root() == root));
+}
+
+#[test]
 fn who_leaves_is_told_as_left_and_takes_no_commands_after() {
     let mut world = World::joined(3);
     world.forget_events();

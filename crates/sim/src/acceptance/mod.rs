@@ -1,5 +1,6 @@
 //! Rows of the acceptance table (`combined-protocol.md`, section 8): ours beside the required value.
 
+mod bulk;
 mod detector;
 mod heal;
 mod join;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Serialize;
 
+pub use bulk::cells as bulk_cells;
 pub use detector::cells;
 pub use heal::cells as heal_cells;
 pub use join::cells as join_cells;
@@ -35,6 +37,8 @@ pub struct Scale {
     pub stall_rounds: usize,
     /// Splits per cell.
     pub splits: usize,
+    /// Keys of a replica that newcomers get.
+    pub keys: usize,
     /// Leave out what differs from another cell by degree alone.
     pub few: bool,
     /// First seed.
@@ -51,6 +55,7 @@ impl Scale {
             member_hours: 10.0,
             stall_rounds: 1,
             splits: 1,
+            keys: 10_000,
             few: true,
             seed,
         }
@@ -65,6 +70,7 @@ impl Scale {
             member_hours: 200.0,
             stall_rounds: 12,
             splits: 3,
+            keys: 100_000,
             few: false,
             seed,
         }
@@ -176,6 +182,11 @@ mod tests {
     #[test]
     fn rings_hold_what_small_samples_show() {
         holds(ring_cells(&Scale { sizes: vec![10], ..Scale::small(1) }), 3);
+    }
+
+    #[test]
+    fn a_replica_comes_whole_and_stops_nobodys_heartbeat() {
+        holds(bulk_cells(&Scale::small(1)), 2);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Members with a store, a roster and anti-entropy over a lossy queue.
 
+mod bounds;
 mod costs;
 mod rules;
 
