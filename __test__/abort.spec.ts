@@ -17,6 +17,7 @@ interface Tools {
 /** Everything that takes a signal, each waiting for what does not come. */
 const WAITS: Record<string, (tools: Tools) => Promise<unknown>> = {
   'Cluster.start': ({ signal }) => Cluster.start({ seeds: ['127.0.0.1:9'], joinTimeoutMs: 600_000, signal }),
+  join: ({ cluster, signal }) => cluster.join(['127.0.0.1:9'], { signal }),
   waitFor: ({ cluster, signal }) => cluster.waitFor({ members: 9, signal }),
   events: ({ cluster, signal }) => cluster.events({ signal }).next(),
   'state.watch': ({ cluster, signal }) => cluster.state.watch('nothing/', { signal }).next(),

@@ -105,6 +105,25 @@ test('seeds from a function; one that throws is an event', async (t) => {
   t.regex(failure.error.message, /no list/)
 })
 
+test('while alone, the function is asked again and names are resolved again', async (t) => {
+  await using a = await Cluster.start({ name: 'a', profile: 'local' })
+  let asked = 0
+  const seeds = async () => (asked++ === 0 ? [] : [a.self.address])
+  await using b = await Cluster.start({ name: 'b', profile: 'local', seeds })
+  t.is(b.size, 1)
+  const { address } = a.self
+  await a.stop()
+  await using c = await Cluster.start({
+    name: 'c',
+    profile: 'local',
+    seeds: [address.replace('127.0.0.1', 'localhost')],
+  })
+  t.is(c.size, 1, 'nobody is there yet')
+  await using again = await Cluster.start({ name: 'a', profile: 'local', bind: address })
+  await Promise.all([b, c, again].map((member) => member.waitFor({ members: 3, timeoutMs: 60_000 })))
+  t.true(asked > 1)
+})
+
 test('join later, tags later', async (t) => {
   await using a = await Cluster.start({ name: 'a', profile: 'local' })
   await using b = await Cluster.start({ name: 'b', profile: 'local' })

@@ -41,7 +41,10 @@ export declare class NativeCluster {
   has(key: string): boolean
   /** Number of live keys. */
   length(): number
-  /** A page of packed entries after `after`, in key order; empty at the end. Without `values` they are left out. */
+  /**
+   * A page of packed entries after `after`, in key order. Each is of kind 1 if another follows, though that may be on the next page, and
+   * 0 if not. Without `values` they are left out.
+   */
   scan(prefix: string, after: string | undefined | null, values: boolean): Buffer
   /** The own record, packed. */
   me(): Buffer | null

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events'
 import { Announcer } from './announcer.js'
 import { blockedMs, watchLoop } from './blocked.js'
-import { AbortError, fromNative, HearsayError, throwIfAborted } from './errors.js'
+import { AbortError, fromNative, HearsayError, throwIfAborted, untilAborted } from './errors.js'
 import { type ClusterEvent, type ClusterEvents, toClusterEvent } from './events.js'
 import { Joining } from './joining.js'
 import { binding, type NativeCluster } from './native.js'
@@ -251,14 +251,19 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
     }
   }
 
-  /** Joins by these seeds. Resolves when one has answered or each was tried once; failures are `seedFailed` events. */
-  async join(seeds: readonly string[]): Promise<void> {
+  /**
+   * Joins by these seeds. Resolves when one has answered or each was tried once; failures are `seedFailed` events. An aborted signal
+   * ends the wait with an `AbortError`, not the seeds: they are knocked at as those of `start` are.
+   */
+  async join(seeds: readonly string[], options?: { signal?: AbortSignal }): Promise<void> {
     const list = seedList(seeds, 'seeds')
+    const { signal } = checkWait(options, 'join')
+    throwIfAborted(signal)
     this.#running()
-    await this.#joining.join(list)
+    await untilAborted(this.#joining.join(list), signal)
   }
 
-  /** Replaces the tags of this member. Throws `ERR_HEARSAY_TAGS`. */
+  /** Replaces the tags of this member. They hold at once and spread by themselves: nothing is waited for. Throws `ERR_HEARSAY_TAGS`. */
   async updateTags(tags: Readonly<Record<string, string>>): Promise<void> {
     const checked = checkTags(tags, 'tags')
     this.#call((native) => native.updateTags(Object.entries(checked).flat()))
@@ -376,7 +381,10 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
     return this
   }
 
-  /** Spreads the intent to leave, waits for it to spread (at most `timeoutMs`, 2,000), then frees everything. Idempotent. */
+  /**
+   * Spreads the intent to leave, waits for it to spread (at most `timeoutMs`, 2,000), then frees everything. Idempotent. It cannot be
+   * taken back, so it takes no signal: `stop` ends it at once.
+   */
   async leave(options?: { timeoutMs?: number }): Promise<void> {
     const { timeoutMs = 2_000 } = checkWait(options, 'leave')
     if (this.#phase === 'running') {

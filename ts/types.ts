@@ -351,7 +351,10 @@ export interface RingOptions extends HashRingOptions {
   weightTag?: string | undefined
 }
 
-/** What changed in a ring; both lists are empty if only weights or zones did. */
+/**
+ * What changed in a ring; both lists are empty if only weights or zones did. Members that come or go together, as at a heal, are in one
+ * event; each one's coming or going is in exactly one.
+ */
 export interface RingChange {
   /** Names. */
   added: string[]

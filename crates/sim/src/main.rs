@@ -21,8 +21,9 @@ const USAGE: &str = "hearsay-sim <command> [options]
   acceptance rumors [--small] [--only single|sustained|hot-keys|overload|burst]   the rumor rows of the table
   load                bytes and datagrams per member and second at 10 to --members members, idle and at --rate updates/s
   acceptance detector [--small] [--members N] [--only idle|crash|preset|blow|loss|split|stall]   the detector rows of the table
-  acceptance heal | join [--small] [--members N] [--splits TIMES] [--only NAME]   the heal and join rows; NAME: halves, 10/90,
-                      three ways, bridge, one way, flapping; mass-64, -300, -580, restart, rolling, one, split, name, sleep
+  acceptance heal join ring [--small] [--members N] [--splits TIMES] [--only NAME]   the heal, join and ring rows, or some of them;
+                      NAME: halves, 10/90, three ways, bridge, one way, flapping; mass-64, -300, -580, restart, rolling, one, split,
+                      name, sleep; balance, move, heal
   acceptance bulk [--keys N]   a replica of 100,000 keys, or so many, to four newcomers at once, then to one more
   acceptance sync [--small] [--only repair|load|bulk|return|deletes]   the rows of anti-entropy and deletes
   baseline crash | split                            SWIM + Lifeguard in the same network [--crashes N --hours H --no-tcp]
@@ -240,27 +241,33 @@ fn load(a: &Arguments) -> bool {
     show(a, &acceptance::load::table_of(&sizes, &rates, 60.0, a.settings.seed, a.threads))
 }
 
-fn acceptance_table(a: &Arguments, rows: fn(&Scale) -> Vec<acceptance::Task>) -> bool {
+fn acceptance_table(a: &Arguments, parts: &[&str]) -> Result<bool, String> {
     let mut scale = if a.small { Scale::small(a.settings.seed) } else { Scale::whole(a.settings.seed) };
     if let Some(members) = a.members {
         scale.sizes = vec![members];
     }
     scale.splits = a.splits.unwrap_or(scale.splits);
     scale.keys = a.keys.unwrap_or(scale.keys);
-    cells(a, rows(&scale))
-}
-
-fn sync_table(a: &Arguments) -> bool {
-    let seed = a.settings.seed;
-    cells(a, acceptance::sync_cells(if a.small { SyncScale::small(seed) } else { SyncScale::whole(seed) }))
-}
-
-fn cells(a: &Arguments, mut tasks: Vec<acceptance::Task>) -> bool {
+    let (mut tasks, seed) = (Vec::new(), a.settings.seed);
+    for part in parts {
+        tasks.extend(match *part {
+            "detector" => acceptance::cells(&scale),
+            "rumors" => acceptance::rumors::cells(&scale),
+            "heal" => acceptance::heal_cells(&scale),
+            "join" => acceptance::join_cells(&scale),
+            "bulk" => acceptance::bulk_cells(&scale),
+            "ring" => acceptance::ring_cells(&scale),
+            "sync" => {
+                acceptance::sync_cells(if a.small { SyncScale::small(seed) } else { SyncScale::whole(seed) })
+            }
+            other => return Err(format!("no part {other} of the table\n{USAGE}")),
+        });
+    }
     tasks.retain(|t| a.only.as_ref().is_none_or(|only| t.name == only));
     let cells = acceptance::run(tasks, a.threads, |c| {
         eprintln!("{} n={}: {} ({})", c.what, c.members, c.measured, if c.pass { "pass" } else { "FAIL" });
     });
-    show(a, &cells)
+    Ok(show(a, &cells))
 }
 
 fn run(a: &Arguments) -> Result<bool, String> {
@@ -272,12 +279,7 @@ fn run(a: &Arguments) -> Result<bool, String> {
             papers(a, name)
         }
         ["load"] => Ok(load(a)),
-        ["acceptance", "rumors"] => Ok(acceptance_table(a, acceptance::rumors::cells)),
-        ["acceptance", "detector"] => Ok(acceptance_table(a, acceptance::cells)),
-        ["acceptance", "heal"] => Ok(acceptance_table(a, acceptance::heal_cells)),
-        ["acceptance", "bulk"] => Ok(acceptance_table(a, acceptance::bulk_cells)),
-        ["acceptance", "join"] => Ok(acceptance_table(a, acceptance::join_cells)),
-        ["acceptance", "sync"] => Ok(sync_table(a)),
+        ["acceptance", ref parts @ ..] if !parts.is_empty() => acceptance_table(a, parts),
         ["deletes"] => {
             let tally = deletes::run(s.seed, a.histories, !a.without_s7, a.threads, |seed, faults| {
                 if !a.without_s7 {

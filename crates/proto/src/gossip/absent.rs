@@ -51,7 +51,7 @@ impl Gossip {
         }
         match verdict {
             Verdict::Agree if asked && !self.join.is_joining() => {
-                self.note_quick(now, from);
+                self.note_back(now, from);
                 self.detector.confirm(now, from);
             }
             Verdict::Later | Verdict::Agree | Verdict::Win => {}

@@ -7,12 +7,12 @@ use crate::budget::Class;
 use crate::detector::News;
 use crate::member::{Accuser, Claim, INCARNATION_JUMP_MAX, Incarnation, Liveness, Member, MemberId};
 use crate::output::Event;
-use crate::time::Now;
+use crate::time::{Mono, Now};
 use crate::wire::Message;
 
 /// Least time between two claims sent to a member held suspect, dead or left (`D13`).
 const NOTICE_GAP: Duration = Duration::from_millis(200);
-/// How long a revived member's sessions are quick (`S2`).
+/// How long sessions are quick after somebody held dead came back (`S2`).
 pub(super) const QUICK_AFTER_REVIVAL: Duration = Duration::from_secs(60);
 
 impl Gossip {
@@ -98,6 +98,9 @@ impl Gossip {
                 return;
             }
             self.hall.refuted_self += 1;
+            if claim.liveness == Liveness::Dead {
+                self.back_at = Some(now.mono);
+            }
             let next = claim.incarnation.next();
             self.roster.update_me(now.mono, |me| me.incarnation = next);
             let alive = self.alive_claim();
@@ -160,7 +163,7 @@ impl Gossip {
         match was {
             Some(Liveness::Dead) if member.liveness.is_living() => {
                 self.hall.revived += 1;
-                self.note_quick(now, id);
+                self.note_back(now, id);
                 let before = self.sync_metrics();
                 self.heal.begin(now.mono, member.name().clone(), before);
                 self.tell(Event::MemberRevived(again));
@@ -193,8 +196,9 @@ impl Gossip {
         self.beaten.retain(|(to, _), _| *to != id);
     }
 
-    /// Sessions with this member are quick for a minute.
-    pub(super) fn note_quick(&mut self, now: Now, id: MemberId) {
+    /// This member came back, or may be compared with again: sessions are quick for a minute.
+    pub(super) fn note_back(&mut self, now: Now, id: MemberId) {
+        self.back_at = Some(now.mono);
         self.revived.retain(|_, at| *at + QUICK_AFTER_REVIVAL > now.mono);
         if self.revived.len() >= TIMES_MAX && !self.revived.contains_key(&id) {
             let oldest = self.revived.iter().min_by_key(|(_, at)| **at).map(|(id, _)| *id);
@@ -203,10 +207,11 @@ impl Gossip {
         self.revived.insert(id, now.mono);
     }
 
-    /// Sessions with this member start at once (`S2`): I held it dead within a minute, or joined within ten seconds.
-    pub(super) fn is_quick(&self, now: Now, peer: MemberId) -> bool {
-        self.revived.get(&peer).is_some_and(|&at| at + QUICK_AFTER_REVIVAL > now.mono)
-            || self.joined_at.is_some_and(|at| at + Duration::from_secs(10) > now.mono)
+    /// Sessions start at once (`S2`), with whomever: within a minute somebody held dead came back, or I did, or I joined within ten
+    /// seconds. What a heal brings one member the others of its side lack, too.
+    pub(super) fn is_quick(&self, now: Now) -> bool {
+        let within = |at: Option<Mono>, time: Duration| at.is_some_and(|at| at + time > now.mono);
+        within(self.back_at, QUICK_AFTER_REVIVAL) || within(self.joined_at, Duration::from_secs(10))
     }
 
     /// A verdict of the detector at the known incarnation.

@@ -336,7 +336,7 @@ impl Gossip {
             settled,
             members: flags.members,
             entries,
-            quick: self.is_quick(now, from),
+            quick: self.is_quick(now),
         };
         self.sync.handle_comparison(now, &comparison, &mut self.rng);
     }
@@ -400,7 +400,7 @@ impl Gossip {
             }
             WelcomeVerdict::Contact => {
                 self.merge_member(now, member, Source::Rumor(0));
-                self.note_quick(now, member.id());
+                self.note_back(now, member.id());
                 self.detector.contact(now, member.id());
             }
             WelcomeVerdict::Readmitted => {

@@ -135,7 +135,7 @@ pub struct Gossip {
     successors: Times,
     /// Last CHALLENGE to a known member that sends from another address than its record says.
     moved: Times,
-    /// Members held dead within the last minute and living again: `S2` quick.
+    /// Members held dead within the last minute and living again.
     revived: BTreeMap<MemberId, Mono>,
     /// Time, T and roots of the BEATs under way, by sequence number.
     beaten: BTreeMap<(MemberId, u32), (Mono, Second, Roots)>,
@@ -143,6 +143,8 @@ pub struct Gossip {
     heal: Heal,
     leave: Leave,
     joined_at: Option<Mono>,
+    /// When somebody held dead last came back, or I refuted that I am.
+    back_at: Option<Mono>,
     conflicted: bool,
 }
 
@@ -209,6 +211,7 @@ impl Gossip {
             heal: Heal::default(),
             leave: Leave::No,
             joined_at: None,
+            back_at: None,
             conflicted: false,
             rng,
             config,

@@ -1,6 +1,7 @@
 //! Anti-entropy (`S1`-`S6`): compares roots, finds what differs, moves it. See [`Sync`].
 
 mod needs;
+mod newer;
 mod respond;
 mod schedule;
 mod session;
@@ -14,6 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use self::needs::{Asks, Needs};
+use self::newer::Newer;
 use self::schedule::Schedule;
 use self::session::{Overdue, Session};
 
@@ -152,7 +154,7 @@ pub struct Sync {
     needs: Needs,
     learnt: usize,
     /// Own versions that won against records wanted, to be announced.
-    newer: BTreeMap<MemberId, Vec<RumorId>>,
+    newer: Newer,
     seq: u32,
     /// Requests served within this second, per peer.
     served: BTreeMap<MemberId, u32>,
@@ -171,7 +173,7 @@ impl Sync {
             session: None,
             needs: Needs::new(config.limits.wants_max, config.limits.needs_max),
             learnt: 0,
-            newer: BTreeMap::new(),
+            newer: Newer::default(),
             seq: rng.u32(),
             served: BTreeMap::new(),
             served_second: 0,
@@ -356,7 +358,7 @@ impl Sync {
     /// A RECORD that was wanted lost against a newer one of mine with this id: tells `from` that I have it.
     pub fn handle_stale(&mut self, now: Now, from: MemberId, newer: RumorId) {
         self.hear(now, from);
-        self.newer.entry(from).or_default().push(newer);
+        self.newer.add(now.mono, self.wait(), from, newer);
     }
 
     /// IHAVE (repair, large) named these, and a stream brings them: they are no longer asked for in datagrams.
@@ -380,6 +382,7 @@ impl Sync {
     pub fn handle_gone(&mut self, now: Now, id: MemberId) {
         self.schedule.forget(id);
         self.needs.forget(id);
+        self.newer.forget(id);
         if self.session.as_ref().is_some_and(|s| s.peer == id) {
             self.end(now, false);
         }
@@ -397,6 +400,7 @@ impl Sync {
         find: &mut dyn FnMut(RumorId) -> Option<Found>,
     ) -> Vec<Message> {
         self.hear(now, from);
+        self.newer.asked(from, ids);
         let mut messages = Vec::new();
         let mut large = Vec::new();
         let mut left = budget.available(now.mono, Class::Repair);
@@ -447,7 +451,8 @@ impl Sync {
     /// Earliest thing to do.
     pub fn deadline(&self) -> Mono {
         let session = self.session.as_ref().map_or(Mono::FAR, Session::deadline);
-        session.min(self.schedule.deadline(self.session.is_some())).min(self.needs.deadline())
+        let sessions = session.min(self.schedule.deadline(self.session.is_some()));
+        sessions.min(self.needs.deadline()).min(self.newer.deadline())
     }
 
     /// Confirmations, starts, repeats, give-ups.
@@ -455,6 +460,7 @@ impl Sync {
         for to in self.schedule.due_beats(now.mono) {
             self.actions.push_back(Action::ConfirmBeat { to });
         }
+        self.newer.handle_timeout(now.mono, self.wait());
         let asks = self.needs.handle_timeout(now.mono, self.wait());
         self.ask(asks);
         self.pump_needs(now);
@@ -528,7 +534,7 @@ impl Sync {
     /// leads to then shares datagrams.
     pub fn poll_action(&mut self) -> Option<Action> {
         let most = (self.room.saturating_sub(4) / 6).max(1);
-        for (peer, ids) in std::mem::take(&mut self.newer) {
+        for (peer, ids) in self.newer.take() {
             for ids in ids.chunks(most) {
                 self.send(peer, vec![Message::IHave { repair: true, large: false, ids: ids.to_vec() }]);
             }

@@ -6,6 +6,7 @@ mod heal;
 mod join;
 pub mod load;
 pub mod measure;
+mod ring;
 pub mod rumors;
 mod sync;
 
@@ -18,6 +19,7 @@ pub use bulk::cells as bulk_cells;
 pub use detector::cells;
 pub use heal::cells as heal_cells;
 pub use join::cells as join_cells;
+pub use ring::cells as ring_cells;
 pub use sync::{SyncScale, sync_cells};
 
 /// How much is measured.
@@ -175,6 +177,11 @@ mod tests {
     #[test]
     fn joins_hold_what_small_samples_show() {
         holds(join_cells(&Scale { sizes: vec![10], ..Scale::small(1) }), 8);
+    }
+
+    #[test]
+    fn rings_hold_what_small_samples_show() {
+        holds(ring_cells(&Scale { sizes: vec![10], ..Scale::small(1) }), 3);
     }
 
     #[test]

@@ -56,6 +56,8 @@ struct Net {
     now_us: u64,
     number: u64,
     loss: f64,
+    /// The next datagram like this is lost: who sends it, and what is in it.
+    lose_next: Option<fn(usize, &[Message]) -> bool>,
     rng: Rng,
     config: Config,
     hasher: RecordHasher,
@@ -131,6 +133,7 @@ impl Net {
             now_us: 200_000_000,
             number: 0,
             loss,
+            lose_next: None,
             rng,
             config,
             hasher,
@@ -159,6 +162,9 @@ impl Net {
         assert!(bytes <= self.config.room(), "{bytes} B do not fit a datagram");
         self.datagrams += 1;
         self.bytes += (bytes + HEAD_BYTES) as u64;
+        if self.lose_next.take_if(|like| like(from, &messages)).is_some() {
+            return;
+        }
         if !self.rng.chance(self.loss) {
             self.number += 1;
             let late = 300 + self.rng.below(700) as u64;

@@ -261,3 +261,22 @@ fn a_peer_that_goes_takes_its_session_along() {
     net.run(Duration::from_secs(5));
     assert_eq!(net.peers[0].sync.deadline(), Mono::FAR);
 }
+
+/// Of an entry that both have the peer names its version; that it is the older one is said without an answer.
+#[test]
+fn that_mine_is_newer_is_said_again_if_nobody_asks_for_it() {
+    let mut net = Net::new(2, 0.0, 31);
+    net.differ(300, 0);
+    net.put(0, &entry(7, 9));
+    net.put(1, &entry(7, 5));
+    net.lose_next = Some(|from, messages| {
+        from == 0 && messages.iter().any(|m| matches!(m, Message::IHave { repair: true, .. }))
+    });
+    net.compare(0, 1, true);
+    net.run(Duration::from_secs(1));
+    assert!(net.lose_next.is_none(), "it was said");
+    assert!(net.is_equal());
+    let said = net.by_kind["ihave"].0;
+    net.run(Duration::from_secs(5));
+    assert_eq!(net.by_kind["ihave"].0, said, "and not for ever");
+}
