@@ -1,7 +1,6 @@
 // What building and running the other platforms' binaries needs, fetched from package registries into .cache/prebuild once: zig from
-// PyPI, Debian's Rust with the sources of its standard library, emulators and C libraries from Debian's packages, Node.js of other
-// platforms from npm and PyPI. What cannot be had throws `Missing` with the reason.
-import { execFileSync } from 'node:child_process'
+// PyPI, emulators and C libraries from Debian's packages, Node.js of other platforms from npm and PyPI; the standard library of Rust by
+// rustup. What cannot be had throws `Missing` with the reason.
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { ROOT, run, tools } from '../tools.mjs'
@@ -105,55 +104,21 @@ export async function zig() {
   return { program: join(folder, 'bin', 'cargo-zigbuild'), python, folder }
 }
 
-/** Is the standard library of this target beside the compiler? */
-function hasStd(triple) {
-  try {
-    const sysroot = execFileSync('rustc', ['--print', 'sysroot'], { encoding: 'utf8' }).trim()
-    const lib = join(sysroot, 'lib', 'rustlib', triple, 'lib')
-    return existsSync(lib) && readdirSync(lib).some((name) => name.startsWith('libstd'))
-  } catch {
-    return false
-  }
+/**
+ * What is shipped is compiled with a standard library made for it: small, and without the reading of debug information, which a
+ * stripped file has no use for. Frame pointers make unwind tables a third smaller. `build.yml` says the same.
+ */
+export const SHIPPED = {
+  env: { RUSTC_BOOTSTRAP: '1', RUSTFLAGS: '-C force-frame-pointers=yes' },
+  args: ['-Z', 'build-std=std,panic_unwind', '-Z', 'build-std-features=panic-unwind,optimize_for_size'],
 }
 
-/** How to compile for a target: environment and arguments of cargo. */
+/** Brings what the standard library is compiled from. */
 export async function rust(triple) {
-  if (hasStd(triple)) return { env: {}, args: [] }
-  const release = hostRelease()
-  const folder = await once('rust', async (into) => {
-    const { options, download } = await apt(release)
-    const names = new Set()
-    const queue = ['rustc-web', 'cargo-web', 'rust-web-src']
-    const own =
-      /^(rustc-web|cargo-web|rust-web-src|libstd-rust-web|libllvm|libgit2|libhttp-parser|libllhttp|libmbed)/
-    while (queue.length > 0) {
-      const name = queue.pop()
-      if (names.has(name)) continue
-      names.add(name)
-      const line = ['apt-cache', ...options.slice(1), 'depends', '--no-recommends', '--no-suggests', name]
-      const text = await need(`no standard library for ${triple}`, line)
-      for (const [, wanted = ''] of text.matchAll(/^\s+\|?Depends: (\S+)$/gm)) {
-        if (own.test(wanted)) queue.push(wanted)
-      }
-    }
-    await download([...names], into)
-  })
-  const llvm = join(folder, 'usr', 'lib', 'x86_64-linux-gnu')
-  const paths = [join(folder, 'usr', 'bin')]
-  const libraries = [llvm]
-  // Debian has no rust-objcopy, which strips Mach-O files; rustup's is as good.
-  try {
-    const sysroot = execFileSync('rustc', ['--print', 'sysroot'], { encoding: 'utf8' }).trim()
-    paths.push(join(sysroot, 'lib', 'rustlib', 'x86_64-unknown-linux-gnu', 'bin'))
-    libraries.push(join(sysroot, 'lib'))
-  } catch {
-    // No rustup: a file that cannot be stripped stays larger.
-  }
-  return {
-    paths,
-    env: { LD_LIBRARY_PATH: libraries.join(delimiter), RUSTC_BOOTSTRAP: '1' },
-    args: ['-Z', 'build-std=std,panic_unwind'],
-  }
+  const rustup = which('rustup')
+  if (rustup === undefined) throw new Missing('no rustup to fetch the standard library with')
+  await need(`standard library of ${triple}`, [rustup, 'component', 'add', 'rust-src'])
+  await need(`standard library of ${triple}`, [rustup, 'target', 'add', triple])
 }
 
 /** An import library of Node.js for Windows, made of the names that napi-sys calls. */
