@@ -335,7 +335,7 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
     return this.#call((native) => native.root())
   }
 
-  /** Counters and present values, as they are now; after the end, as they were at it. */
+  /** Counters and present values, as they are now; after the end, as they were when it was asked for. */
   metrics(): Metrics {
     if (this.#phase === 'running' || this.#phase === 'leaving') return this.#metrics()
     if (this.#lastMetrics === undefined) throw stoppedError()
@@ -594,7 +594,7 @@ export class Cluster<S extends SchemaShape = AnySchema> extends EventEmitter<Clu
   /** Asks the driver for the end and tells who waits. */
   #stop(why: Error): void {
     if (this.#phase === 'stopping' || this.#phase === 'stopped') return
-    if (this.#phase !== 'starting') this.#remember()
+    if (this.#phase === 'running') this.#remember()
     this.#phase = 'stopping'
     this.#expect(STOP_GRACE_MS)
     this.#native.stop()

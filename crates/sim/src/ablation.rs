@@ -251,7 +251,8 @@ mod tests {
 
     #[test]
     fn the_deaf_flag_gets_the_deaf_buried() {
-        buys(&deaf(&Scale::small(1)), 1.15);
+        // The p99 of few blows is their maximum, and moves by 1.5 s with any change of the draws.
+        buys(&deaf(&Scale { blows: 48, ..Scale::small(1) }), 1.15);
     }
 
     #[test]
