@@ -176,7 +176,7 @@ fn small_rumors_and_the_detector_are_not_delayed_by_large_records() {
         assert!(world.log.is_empty(), "nobody was suspected");
         let has = |w: &World, h: usize| w.gossip(h).is_some_and(|g| g.get(w.clock(h), b"large").is_some());
         let coming = world.up().filter(|&h| !has(&world, h)).count();
-        assert!(coming > MEMBERS / 2, "the large record was under way all the time: {coming} lack it");
+        assert!(coming > 0, "the large record was under way all the time: {coming} lack it");
         kept(&world, 256_000);
         if seed > 1 {
             continue;
@@ -184,7 +184,8 @@ fn small_rumors_and_the_detector_are_not_delayed_by_large_records() {
         let all = world
             .run_until(Duration::from_secs(120), Duration::from_millis(100), |w| w.up().all(|h| has(w, h)));
         println!("1 MB at all {MEMBERS} after {:.1} s", all.unwrap_or_default().as_secs_f64() + 6.2);
-        assert!(all.is_some_and(|more| more.as_secs_f64() + 6.2 <= 36.0), "{all:?}");
+        // One copy takes 4.1 s of a member's budget; in turn, each served by one that has it whole, 30 members take over 20.
+        assert!(all.is_some_and(|more| more.as_secs_f64() + 6.2 <= 14.0), "{all:?}");
         kept(&world, 256_000);
     }
     let [a90, a100] = alone.map(|t| mean(&t));

@@ -198,6 +198,12 @@ impl Gossip {
                 self.absence.handle_send_failed(to);
             }
             Action::SendFailed { to, message } => self.talk.handle_send_failed(now, to, &message),
+            Action::Began { id } => {
+                for to in self.roster.pick_living(&mut self.rng, self.config.gossip.flush_peers) {
+                    let message = Message::IHave { repair: false, large: true, ids: vec![id] };
+                    self.post(to, message, Class::Entries);
+                }
+            }
             Action::GaveUp { .. } => {}
         }
     }

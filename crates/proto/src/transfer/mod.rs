@@ -6,6 +6,7 @@
 //!   [`Transfer::handle_message`] and do with [`Delivered`] as it says.
 //! - IHAVE with `large`, for each unknown id: [`Transfer::handle_announced`]. A record that came by any way:
 //!   [`Transfer::handle_arrived`].
+//! - [`Action::Began`]: IHAVE with `large` to some members.
 //! - `join::Action::PullStream`: [`Transfer::pull`]; [`Action::PullFailed`]: `join.handle_pull_failed`.
 //! - MAIL or ANSWER over the datagram limit, HEARD (`S7`): [`Transfer::send`].
 //! - [`Action::SendFrame`]: encode as one frame, `Output::Send`; at most one is under way per stream.
@@ -26,7 +27,7 @@ use crate::time::{Mono, Now};
 use crate::wire::{self, Message, Page, message_bytes};
 
 use serve::{LargeRate, PAGE_BYTES, PullRate};
-use stream::{Out, Sending, Stream};
+use stream::{Out, Relay, Sending, Stream};
 
 /// What streams are served from: the hall implements it over store, rumors and join.
 pub trait Source {
@@ -58,6 +59,11 @@ pub enum Action {
     Close {
         /// Which.
         stream: StreamId,
+    },
+    /// A large record has begun to come and can be had from me as it does: announce it (`R6`).
+    Began {
+        /// Its id.
+        id: RumorId,
     },
     /// A large record could not be had from any announcer; anti-entropy will bring it.
     GaveUp {
@@ -242,6 +248,7 @@ impl Transfer {
         });
         if !want.announcers.contains(&from) {
             want.strikes = 0;
+            want.at = want.at.min(at + RETRY);
         }
         want.announcers.retain(|&a| a != from);
         if want.announcers.len() >= ANNOUNCERS_MAX {
@@ -440,6 +447,7 @@ impl Transfer {
     /// The stream is gone.
     pub fn handle_closed(&mut self, now: Now, stream: StreamId, roster: &Roster) {
         let Some(s) = self.remove(stream) else { return };
+        self.pass_on(stream, &[], Some(Relay::Broken));
         for id in s.asked {
             self.strike(now.mono, id, STRIKES_BROKEN);
         }
@@ -523,11 +531,7 @@ impl Transfer {
                 self.ready.insert(stream);
             }
             Message::Record { hop, record } => {
-                let hasher = roster.hasher();
-                let id = match &record {
-                    Record::Entry(e) => hasher.entry_rumor(e),
-                    Record::Member(m) => hasher.member_rumor(&m.profile),
-                };
+                let id = id_of(&record, roster);
                 if s.asked.remove(&id) {
                     self.metrics.records_received += 1;
                     let message = Message::Record { hop, record };
@@ -558,7 +562,7 @@ impl Transfer {
                 self.strike(now.mono, id, 1);
                 self.start_wants(now.mono, roster);
             }
-            Message::Part { last, bytes } => match self.put_together(stream, last, &bytes) {
+            Message::Part { last, bytes } => match self.put_together(stream, last, &bytes, roster) {
                 Ok(Some(message)) => return self.handle_message(now, stream, from, message, roster),
                 Ok(None) => {}
                 Err(TooLong) => self.refuse(now, stream, roster),
@@ -573,12 +577,14 @@ impl Transfer {
         Delivered::Nothing
     }
 
-    /// Keeps a piece; the message, once it is whole. One that does not decode is dropped.
+    /// Keeps a piece, and passes it on to those who ask me for the same; the message, once it is whole. One that does not
+    /// decode is dropped.
     fn put_together(
         &mut self,
         stream: StreamId,
         last: bool,
         bytes: &[u8],
+        roster: &Roster,
     ) -> Result<Option<Message>, TooLong> {
         let kept: usize = self.streams.values().map(|s| s.parts.len()).sum();
         let Some(s) = self.streams.get_mut(&stream) else { return Ok(None) };
@@ -586,19 +592,27 @@ impl Transfer {
         if long || kept + bytes.len() > PARTS_KEPT * self.parts_bytes_max {
             return Err(TooLong);
         }
+        if s.parts.is_empty() && !last && s.asked.len() == 1 {
+            s.coming = s.asked.first().copied();
+            self.actions.extend(s.coming.map(|id| Action::Began { id }));
+        }
         s.parts.extend_from_slice(bytes);
         if !last {
+            self.pass_on(stream, bytes, Some(Relay::From(stream)));
             return Ok(None);
         }
-        let whole = std::mem::take(&mut s.parts);
+        let (whole, coming) = (std::mem::take(&mut s.parts), s.coming.take());
         let limits = wire::Limits { value_bytes_max: self.value_bytes_max };
-        match wire::decode_parts(&whole, &limits) {
-            Ok(Some(message)) if !matches!(message, Message::Part { .. }) => Ok(Some(message)),
-            _ => {
-                self.metrics.dropped += 1;
-                Ok(None)
+        let message = wire::decode_parts(&whole, &limits).ok().flatten();
+        let message = message.filter(|m| !matches!(m, Message::Part { .. }));
+        match &message {
+            Some(Message::Record { record, .. }) if coming == Some(id_of(record, roster)) => {
+                self.pass_on(stream, bytes, None);
             }
+            _ => self.pass_on(stream, &[], Some(Relay::Broken)),
         }
+        self.metrics.dropped += u64::from(message.is_none());
+        Ok(message)
     }
 
     fn due_at(&self, id: StreamId, s: &Stream) -> Mono {
@@ -646,6 +660,13 @@ impl Transfer {
     /// Counters.
     pub fn metrics(&self) -> TransferMetrics {
         self.metrics
+    }
+}
+
+fn id_of(record: &Record, roster: &Roster) -> RumorId {
+    match record {
+        Record::Entry(e) => roster.hasher().entry_rumor(e),
+        Record::Member(m) => roster.hasher().member_rumor(&m.profile),
     }
 }
 

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use super::stream::{Out, Sending, Stream};
-use super::{Action, Source, Transfer};
+use super::stream::{Out, Relay, Sending, Stream};
+use super::{Action, RETRY, Source, Transfer};
 use crate::budget::{Budget, Class};
 use crate::output::StreamId;
-use crate::record::{Record, Tree};
+use crate::record::{Record, RumorId, Tree};
 use crate::time::{Mono, Now};
 use crate::wire::{self, Framing, Message, Page, message_bytes};
 
@@ -67,6 +67,11 @@ pub(super) struct LargeRate {
 impl LargeRate {
     pub(super) fn new(bytes_per_second_max: u64, now: Mono) -> LargeRate {
         LargeRate { bytes_per_second: bytes_per_second_max as f64, tokens: 0.0, filled: now }
+    }
+
+    /// What leaves within the time after which another announcer is asked.
+    fn short_bytes(&self) -> usize {
+        (self.bytes_per_second * RETRY.as_secs_f64()) as usize
     }
 
     /// Longest piece: 1/32 of the budget's second, so that it adds little to what one second may hold.
@@ -162,8 +167,9 @@ impl Transfer {
         }
         if s.sending.is_some() {
             match self.send_on(now, s, budget) {
-                Ok(message) => return Next::Frame(message),
-                Err(tokens) => wait = Some(tokens),
+                Next::Frame(message) => return Next::Frame(message),
+                Next::Wait(tokens) => wait = Some(tokens),
+                Next::Nothing => {}
             }
         }
         let Some((tree, from)) = s.pull_out else { return wait.map_or(Next::Nothing, Next::Wait) };
@@ -174,15 +180,22 @@ impl Transfer {
         Next::Frame(self.page(s, tree, from, source))
     }
 
-    /// Takes the next record or message of this stream up; BUSY if the record is no longer held.
+    /// Takes the next record or message of this stream up. BUSY if the record is not held, or if somebody else is still to get
+    /// more of it than leaves until another announcer is asked: that one serves what it has of it.
     fn begin(&mut self, s: &mut Stream, source: &mut dyn Source) -> Option<Message> {
-        let (message, to, class) = match s.out.pop_front()? {
+        let (message, record, to, class) = match s.out.pop_front()? {
             Out::Control(message) => return Some(message),
-            Out::Push { to, message } => (message, Some(to), Class::Entries),
+            Out::Push { to, message } => (message, None, Some(to), Class::Entries),
             Out::Record { id, repair } => {
-                let Some((hop, record)) = source.record(id) else {
+                let busy = Message::Busy { tree: None, id: Some(id) };
+                if self.is_long_under_way(id) {
                     self.metrics.busy_sent += 1;
-                    return Some(Message::Busy { tree: None, id: Some(id) });
+                    return Some(busy);
+                }
+                let Some((hop, record)) = source.record(id) else {
+                    s.sending = self.relay_of(id, &busy);
+                    self.metrics.busy_sent += u64::from(s.sending.is_none());
+                    return s.sending.is_none().then_some(busy);
                 };
                 let of_member = matches!(record, Record::Member(_));
                 let class = if of_member { Class::Members } else { Class::Entries };
@@ -191,7 +204,7 @@ impl Transfer {
                     self.metrics.repair_records_sent += 1;
                     self.metrics.repair_bytes_sent += message_bytes(&message) as u64;
                 }
-                (message, None, class)
+                (message, Some(id), None, class)
             }
         };
         let mut bytes = Vec::new();
@@ -201,37 +214,75 @@ impl Transfer {
             self.metrics.dropped += 1;
             return None;
         }
-        s.sending = Some(Sending { message, to, class, bytes, at: 0 });
+        s.sending = Some(Sending { message, record, relay: None, to, class, bytes, at: 0 });
         None
     }
 
+    fn is_long_under_way(&self, id: RumorId) -> bool {
+        let short = self.large_rate.short_bytes();
+        let mut sent = self.streams.values().filter_map(|s| s.sending.as_ref());
+        sent.any(|s| s.record == Some(id) && (s.relay.is_some() || s.left() > short))
+    }
+
+    /// A record of which so far a part came: that, and the rest as it comes; `busy` is what follows if it does not.
+    fn relay_of(&self, id: RumorId, busy: &Message) -> Option<Sending> {
+        let (&stream, from) = self.streams.iter().find(|(_, s)| s.coming == Some(id))?;
+        Some(Sending {
+            message: busy.clone(),
+            record: Some(id),
+            relay: Some(Relay::From(stream)),
+            to: None,
+            class: Class::Entries,
+            bytes: from.parts.clone(),
+            at: 0,
+        })
+    }
+
+    /// What came on a stream goes to those who get it from here; with `relay` it is the last of it.
+    pub(super) fn pass_on(&mut self, from: StreamId, bytes: &[u8], relay: Option<Relay>) {
+        for (&stream, s) in &mut self.streams {
+            if let Some(sending) = s.sending.as_mut().filter(|s| s.relay == Some(Relay::From(from))) {
+                sending.bytes.extend_from_slice(bytes);
+                sending.relay = relay;
+                self.ready.insert(stream);
+            }
+        }
+    }
+
     /// The next piece of what is leaving, or all of it, if it can be paid for; else how long to wait.
-    fn send_on(&mut self, now: Now, s: &mut Stream, budget: &mut Budget) -> Result<Message, Duration> {
-        let Some(mut sending) = s.sending.take() else { return Err(TOKEN_WAIT_MAX) };
-        let left = sending.bytes.len() - sending.at.min(sending.bytes.len());
+    fn send_on(&mut self, now: Now, s: &mut Stream, budget: &mut Budget) -> Next {
+        let Some(mut sending) = s.sending.take() else { return Next::Nothing };
+        if sending.relay == Some(Relay::Broken) {
+            s.out.push_front(Out::Control(sending.message));
+            return Next::Frame(Message::Part { last: true, bytes: Vec::new().into() });
+        }
+        let left = sending.left();
         let whole = sending.bytes.is_empty();
+        if left == 0 && sending.relay.is_some() {
+            s.sending = Some(sending);
+            return Next::Nothing;
+        }
         let bytes =
             if whole { message_bytes(&sending.message) } else { left.min(self.large_rate.part_bytes()) };
         if let Err(wait) = self.large_rate.pay(now.mono, budget, sending.class, bytes) {
             s.sending = Some(sending);
-            return Err(wait);
+            return Next::Wait(wait);
         }
         self.turns += 1;
         s.turn = self.turns;
-        let last = whole || bytes == left;
-        let record = matches!(sending.message, Message::Record { .. });
-        if last && record {
+        let last = whole || (bytes == left && sending.relay.is_none());
+        if last && sending.record.is_some() {
             self.metrics.records_sent += 1;
             s.sending_record = true;
         }
         if whole {
-            return Ok(sending.message);
+            return Next::Frame(sending.message);
         }
         let end = sending.at + bytes;
         let piece = sending.bytes.get(sending.at..end).unwrap_or_default().into();
         sending.at = end;
         s.sending = (!last).then_some(sending);
-        Ok(Message::Part { last, bytes: piece })
+        Next::Frame(Message::Part { last, bytes: piece })
     }
 
     /// Of the streams that may have something to send the one with the least left of it: who has a record whole can serve it,

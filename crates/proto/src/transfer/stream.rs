@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use crate::budget::Class;
 use crate::member::MemberId;
+use crate::output::StreamId;
 use crate::record::{RumorId, Tree};
 use crate::time::Mono;
 use crate::wire::Message;
@@ -22,6 +23,10 @@ pub(super) enum Out {
 /// What is leaving, whole or piece by piece.
 pub(super) struct Sending {
     pub(super) message: Message,
+    /// A record: which.
+    pub(super) record: Option<RumorId>,
+    /// It is passed on while it comes.
+    pub(super) relay: Option<Relay>,
     /// A message of `Transfer::send`: to whom.
     pub(super) to: Option<MemberId>,
     pub(super) class: Class,
@@ -29,6 +34,22 @@ pub(super) struct Sending {
     pub(super) bytes: Vec<u8>,
     /// How many of them have left.
     pub(super) at: usize,
+}
+
+impl Sending {
+    /// Bytes left of what leaves in pieces.
+    pub(super) fn left(&self) -> usize {
+        self.bytes.len().saturating_sub(self.at)
+    }
+}
+
+/// Where a record that is passed on while it comes stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Relay {
+    /// More is to come on this stream.
+    From(StreamId),
+    /// No more will come.
+    Broken,
 }
 
 /// A stream, opening or open.
@@ -47,6 +68,8 @@ pub(super) struct Stream {
     pub(super) sending: Option<Sending>,
     /// Pieces received of a message that is not whole yet.
     pub(super) parts: Vec<u8>,
+    /// The record they are of, if only one was asked for when the first came.
+    pub(super) coming: Option<RumorId>,
     /// When it last sent something that is paid for, as a number: the one that waits longest is next.
     pub(super) turn: u64,
     /// A PULL I serve: tree and next place.
@@ -68,6 +91,7 @@ impl Stream {
             out: VecDeque::new(),
             sending: None,
             parts: Vec::new(),
+            coming: None,
             turn: 0,
             pull_out: None,
             asked: BTreeSet::new(),
@@ -85,7 +109,7 @@ impl Stream {
     /// Records served here, waiting or under way.
     pub(super) fn records_out(&self) -> usize {
         let waiting = self.out.iter().filter(|o| matches!(o, Out::Record { .. })).count();
-        let leaving = matches!(&self.sending, Some(s) if matches!(s.message, Message::Record { .. }));
+        let leaving = matches!(&self.sending, Some(s) if s.record.is_some());
         waiting + usize::from(self.sending_record || leaving)
     }
 
@@ -102,7 +126,7 @@ impl Stream {
 
     /// Bytes left of what is leaving in pieces.
     pub(super) fn left(&self) -> usize {
-        self.sending.as_ref().map_or(0, |s| s.bytes.len().saturating_sub(s.at))
+        self.sending.as_ref().map_or(0, Sending::left)
     }
 
     /// Nothing to send and nothing asked for.

@@ -266,6 +266,121 @@ fn after_busy_or_a_break_the_latest_other_announcer_is_asked_a_quarter_second_la
     assert_eq!(opened(&a.polled(810))[0].1, address(4));
 }
 
+/// One that asks member 2 for what 3 then wants of it, and what has come of that when 60 of 63 pieces have; 2 keeps the rest.
+fn half_way(bytes: usize) -> (Side, RumorId, StreamId, Vec<Message>) {
+    let (mut a, mut b) = (Side::new(1, 9), Side::new(2, 9));
+    let id = b.put(&entry(1, bytes));
+    a.announced(0, 2, id);
+    let up = opened(&a.polled(0))[0].0;
+    a.transfer.handle_opened(at(0), up);
+    a.polled(0);
+    a.transfer.handle_writable(at(0), up);
+    b.transfer.handle_accepted(at(0), StreamId(1), address(1));
+    b.message(0, StreamId(1), 1, want(id));
+    let mut pieces = Vec::new();
+    for ms in 0..4_000 {
+        b.timeout(ms);
+        pieces.extend(frames(b.polled(ms)));
+        b.transfer.handle_writable(at(ms), StreamId(1));
+    }
+    let rest = pieces.split_off(pieces.len() - 3);
+    for piece in pieces {
+        assert_eq!(a.message(4_000, up, 2, piece), Delivered::Nothing);
+    }
+    let began = Action::Began { id };
+    assert_eq!(a.polled(4_000).iter().filter(|x| **x == began).count(), 1, "announced once");
+    (a, id, up, rest)
+}
+
+#[test]
+fn a_record_is_passed_on_while_it_comes() {
+    let (mut a, id, up, rest) = half_way(500_000);
+    a.transfer.handle_accepted(at(4_000), StreamId(1), address(3));
+    a.message(4_000, StreamId(1), 3, want(id));
+    let mut c = Side::new(3, 9);
+    c.announced(4_000, 1, id);
+    let theirs = opened(&c.polled(4_000))[0].0;
+    c.transfer.handle_opened(at(4_000), theirs);
+    c.polled(4_000);
+    let mut got = Vec::new();
+    let mut run = |a: &mut Side, from_ms: u64| {
+        let mut pieces = 0;
+        for ms in from_ms..from_ms + 4_000 {
+            a.timeout(ms);
+            for piece in frames(a.polled(ms)) {
+                a.transfer.handle_writable(at(ms), StreamId(1));
+                got.push(c.message(ms, theirs, 1, piece));
+                pieces += 1;
+            }
+        }
+        (pieces, got.last().cloned())
+    };
+    let (before, last) = run(&mut a, 4_000);
+    assert!(before >= 60 && last == Some(Delivered::Nothing), "what came so far: {before}");
+    let mut whole = Vec::new();
+    for piece in rest {
+        whole.push(a.message(8_000, up, 2, piece));
+    }
+    assert!(matches!(whole.last(), Some(Delivered::Record { .. })));
+    let (after, last) = run(&mut a, 8_000);
+    assert_eq!((after, last.as_ref()), (3, whole.last()), "and the rest");
+    // Who asks now is served from what is held.
+    assert_eq!(a.transfer.metrics().records_sent, 1);
+    a.message(12_000, StreamId(1), 3, want(id));
+    assert_eq!(frames(a.polled(12_000)), [busy(id)], "the shelf of this test is empty");
+}
+
+#[test]
+fn a_record_that_ceases_to_come_or_proves_another_is_broken_off_and_busy_told() {
+    let end = Message::Part { last: true, bytes: Vec::new().into() };
+    for closed in [true, false] {
+        let (mut a, id, up, _) = half_way(500_000);
+        a.transfer.handle_accepted(at(4_000), StreamId(1), address(3));
+        a.message(4_000, StreamId(1), 3, want(id));
+        assert!(matches!(&frames(a.polled(4_000))[..], [Message::Part { last: false, .. }]));
+        a.transfer.handle_writable(at(4_000), StreamId(1));
+        if closed {
+            a.closed(4_000, up);
+        } else {
+            a.message(4_000, up, 2, Message::Part { last: true, bytes: vec![7; 100].into() });
+        }
+        let mut sent = Vec::new();
+        for ms in 4_000..4_400 {
+            a.timeout(ms);
+            let more = frames(a.polled(ms));
+            if !more.is_empty() {
+                a.transfer.handle_writable(at(ms), StreamId(1));
+            }
+            sent.extend(more.into_iter().filter(|m| !matches!(m, Message::Want { .. })));
+        }
+        assert_eq!(sent, [end.clone(), busy(id)], "closed: {closed}");
+        // The one that asked begins anew with another.
+        let mut c = Side::new(3, 9);
+        c.announced(0, 1, id);
+        let theirs = opened(&c.polled(0))[0].0;
+        c.message(1, theirs, 1, Message::Part { last: false, bytes: vec![7; 100].into() });
+        for message in sent {
+            c.message(2, theirs, 1, message);
+        }
+        c.announced(2, 4, id);
+        c.timeout(252);
+        assert_eq!(opened(&c.polled(252))[0].1, address(4));
+    }
+}
+
+#[test]
+fn who_still_gets_much_of_a_record_serves_it_to_the_next() {
+    for (bytes, refused) in [(200_000, true), (40_000, false)] {
+        let mut b = Side::new(2, 9);
+        let id = b.put(&entry(1, bytes));
+        for n in 0..2 {
+            b.transfer.handle_accepted(at(0), StreamId(1 + 2 * n), address(3 + n));
+            b.message(0, StreamId(1 + 2 * n), 3 + n, want(id));
+        }
+        assert_eq!(frames(b.polled(0)).contains(&busy(id)), refused, "{bytes}");
+    }
+}
+
 #[test]
 fn a_record_that_nobody_gives_is_given_up() {
     let mut a = Side::new(1, 2);

@@ -177,7 +177,8 @@ impl Writes {
                 write(&mut world, &shared, writer, format!("write/{key:06}"), 64);
             }
             if tagged < tags && (number + 1) * tags >= (tagged + 1) * count {
-                let host = rng.below(self.members);
+                // Each in its turn: a record that its own successor overtakes is not lost.
+                let host = tagged % self.members;
                 let name = format!("{}/{tagged}", World::name(host));
                 shared.borrow_mut().written.insert(name.into_bytes(), world.now);
                 let tags = Tags::from([("v".to_owned(), tagged.to_string())]);

@@ -480,7 +480,9 @@ impl World {
                     }
                 }
                 transfer::Action::PullFailed { tree, busy } => p.join.handle_pull_failed(now, tree, busy),
-                transfer::Action::GaveUp { .. } | transfer::Action::SendFailed { .. } => {}
+                transfer::Action::Began { .. }
+                | transfer::Action::GaveUp { .. }
+                | transfer::Action::SendFailed { .. } => {}
             }
         }
     }
