@@ -225,6 +225,11 @@ impl Gossip {
             return;
         }
         let Some(was) = self.roster.set_liveness(now.mono, id, liveness) else { return };
+        if liveness == Liveness::Dead
+            && let Some(address) = self.roster.profile(id).map(|p| p.address)
+        {
+            self.transfer.handle_dead(now, address, &self.roster);
+        }
         if hot && let Some(claim) = self.accusation_of(id) {
             self.rumors.put_claim(now, claim, &mut self.rng);
         }

@@ -6,6 +6,7 @@
 //!   [`Transfer::handle_message`] and do with [`Delivered`] as it says.
 //! - IHAVE with `large`, for each unknown id: [`Transfer::handle_announced`]. A record that came by any way:
 //!   [`Transfer::handle_arrived`].
+//! - A member declared dead: [`Transfer::handle_dead`].
 //! - [`Action::Began`]: IHAVE with `large` to some members.
 //! - `join::Action::PullStream`: [`Transfer::pull`]; [`Action::PullFailed`]: `join.handle_pull_failed`.
 //! - MAIL or ANSWER over the datagram limit, HEARD (`S7`): [`Transfer::send`].
@@ -465,6 +466,14 @@ impl Transfer {
             }
         }
         self.start_wants(now.mono, roster);
+    }
+
+    /// The member at this address was declared dead: what was asked of it is asked of others.
+    pub fn handle_dead(&mut self, now: Now, address: SocketAddr, roster: &Roster) {
+        if let Some(&stream) = self.by_address.get(&address) {
+            self.actions.push_back(Action::Close { stream });
+            self.handle_closed(now, stream, roster);
+        }
     }
 
     /// I take a new identity: streams belong to the old one.

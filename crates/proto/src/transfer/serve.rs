@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::stream::{Out, Relay, Sending, Stream};
-use super::{Action, RETRY, Source, Transfer};
+use super::{Action, RETRY, RETRY_BUSY, Source, Transfer};
 use crate::budget::{Budget, Class};
 use crate::output::StreamId;
 use crate::record::{Record, RumorId, Tree};
@@ -161,7 +161,7 @@ impl Transfer {
         }
         let mut wait = None;
         if s.sending.is_none()
-            && let Some(refused) = self.begin(s, source)
+            && let Some(refused) = self.begin(now, s, source)
         {
             return Next::Frame(refused);
         }
@@ -182,13 +182,13 @@ impl Transfer {
 
     /// Takes the next record or message of this stream up. BUSY if the record is not held, or if somebody else is still to get
     /// more of it than leaves until another announcer is asked: that one serves what it has of it.
-    fn begin(&mut self, s: &mut Stream, source: &mut dyn Source) -> Option<Message> {
+    fn begin(&mut self, now: Now, s: &mut Stream, source: &mut dyn Source) -> Option<Message> {
         let (message, record, to, class) = match s.out.pop_front()? {
             Out::Control(message) => return Some(message),
             Out::Push { to, message } => (message, None, Some(to), Class::Entries),
             Out::Record { id, repair } => {
                 let busy = Message::Busy { tree: None, id: Some(id) };
-                if self.is_long_under_way(id) {
+                if self.is_long_under_way(now.mono, id) {
                     self.metrics.busy_sent += 1;
                     return Some(busy);
                 }
@@ -218,9 +218,11 @@ impl Transfer {
         None
     }
 
-    fn is_long_under_way(&self, id: RumorId) -> bool {
+    /// Does somebody who takes it still get much of this record?
+    fn is_long_under_way(&self, now: Mono, id: RumorId) -> bool {
         let short = self.large_rate.short_bytes();
-        let mut sent = self.streams.values().filter_map(|s| s.sending.as_ref());
+        let taking = self.streams.values().filter(|s| now < s.active_at + RETRY_BUSY);
+        let mut sent = taking.filter_map(|s| s.sending.as_ref());
         sent.any(|s| s.record == Some(id) && (s.relay.is_some() || s.left() > short))
     }
 

@@ -382,6 +382,34 @@ fn who_still_gets_much_of_a_record_serves_it_to_the_next() {
 }
 
 #[test]
+fn neither_who_takes_nothing_nor_who_died_holds_others_up() {
+    let mut b = Side::new(2, 9);
+    let id = b.put(&entry(1, 200_000));
+    for n in 0..2 {
+        b.transfer.handle_accepted(at(0), StreamId(1 + 2 * n), address(3 + n));
+    }
+    b.message(0, StreamId(1), 3, want(id));
+    b.polled(0);
+    b.message(900, StreamId(3), 4, want(id));
+    assert_eq!(frames(b.polled(900)), [busy(id)]);
+    b.transfer.handle_writable(at(950), StreamId(3));
+    b.message(1_000, StreamId(3), 4, want(id));
+    assert!(
+        matches!(&frames(b.polled(1_000))[..], [Message::Part { .. }]),
+        "the first took nothing for a second"
+    );
+    // Asked of 2, which dies; 4 has it too.
+    let mut a = Side::new(1, 9);
+    a.announced(0, 2, id);
+    a.announced(0, 4, id);
+    assert_eq!(opened(&a.polled(0))[0].1, address(2));
+    a.roster.set_liveness(at(5_000).mono, MemberId(2), Liveness::Dead);
+    a.transfer.handle_dead(at(5_000), address(2), &a.roster);
+    a.timeout(5_250);
+    assert_eq!(opened(&a.polled(5_250))[0].1, address(4));
+}
+
+#[test]
 fn a_record_that_nobody_gives_is_given_up() {
     let mut a = Side::new(1, 2);
     let id = RumorId { bucket: 1, tag: 1 };

@@ -105,8 +105,9 @@ pub fn tasks(sizes: &[usize], rates: &[f64], seconds: f64, seed: u64) -> Vec<Tas
 /// no datagram: what a member sends no longer depends on ln N by more than these.
 const TICKS_PER_SECOND: f64 = 5.0;
 
-/// Contacts that one quiet update costs a member: a flush to four and R ticks to three (`R2`, `R3`).
-fn contacts(members: usize) -> f64 {
+/// Contacts that one quiet update costs a member: a flush to four and R ticks to three (`R2`, `R3`). The members that n contacts
+/// of each leave out are N e^-n.
+pub fn contacts(members: usize) -> f64 {
     4.0 + 3.0 * (((members as f64).ln() / 3.0).ceil() + 1.0)
 }
 

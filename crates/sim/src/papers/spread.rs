@@ -7,6 +7,7 @@ use hearsay_proto::rng::Rng;
 use super::rounds::{self, Way};
 use super::{Effort, cell, mean_and_error, of};
 use crate::acceptance::Cell;
+use crate::acceptance::load::contacts;
 use crate::lean;
 use crate::svg::{Curve, Plot};
 
@@ -165,7 +166,10 @@ fn hot(mode: Mode, peers: usize) -> Config {
 pub fn protocol_cells(effort: &Effort) -> Vec<Cell> {
     let mut cells = Vec::new();
     for (size, n) in effort.sizes().into_iter().enumerate() {
-        let runs = (effort.runs * 100 / n).clamp(2, 50).min(effort.runs);
+        let runs = (effort.runs * 100 / n).clamp(2, 50).max(40_000 / n);
+        // What the default's rounds leave to anti-entropy, which this model has not: within 4 standard errors.
+        let left = runs as f64 * n as f64 * (-contacts(n)).exp();
+        let left = left + 4.0 * left.sqrt();
         let mut roster = lean::roster(n);
         let kinds = [
             ("default", None, 3, Way::PushPull),
@@ -205,14 +209,15 @@ pub fn protocol_cells(effort: &Effort) -> Vec<Cell> {
             }
             let (mean, _) = mean_and_error(&ticks);
             let (copies, _) = mean_and_error(&copies);
+            let missed_max = if mode.is_none() { left as usize } else { 0 };
             cells.push(Cell {
                 exposure: format!("{runs} writes, lean model"),
                 ..cell(
                     format!("ours {name} f={peers}: ticks to all (payloads)"),
                     n,
-                    format!("<= 1.1 x {table}"),
+                    format!("<= 1.1 x {table}, {missed_max}"),
                     format!("{mean:.2} ({copies:.2}), {missed} incomplete"),
-                    mean <= table * 1.1 && missed == 0,
+                    mean <= table * 1.1 && missed <= missed_max,
                 )
             });
         }
