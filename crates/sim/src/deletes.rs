@@ -286,7 +286,7 @@ mod tests {
         assert!(tally.rejoined > 0, "histories must reach beyond G: {tally:?}");
     }
 
-    /// Histories that once brought a value back: after a table was not yet heard, and after a late answer of a lost member.
+    /// Each once brought a value back.
     #[test]
     fn histories_that_once_failed() {
         for seed in [324, 4060] {
