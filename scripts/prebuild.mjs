@@ -7,7 +7,7 @@ import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } fr
 import { delimiter, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { describe, faultsOf, inspect } from './prebuild/inspect.mjs'
-import { CACHE, libnode, Missing, runner, rust, SHIPPED, zig } from './prebuild/kit.mjs'
+import { CACHE, libnode, Missing, runner, rust, zig } from './prebuild/kit.mjs'
 import { TARGETS } from './prebuild/targets.mjs'
 import { setup } from './setup.mjs'
 import { ROOT, run } from './tools.mjs'
@@ -30,19 +30,18 @@ async function build({ triple, stand = triple, glibc }) {
   await rust(stand)
   const windows = stand.includes('windows')
   const extra = {
-    ...SHIPPED.env,
+    RUSTC_BOOTSTRAP: '1',
     PATH: [join(folder, 'bin'), process.env.PATH].join(delimiter),
     PYTHONPATH: folder,
     CARGO_TARGET_DIR: TARGET_DIR,
     MACOSX_DEPLOYMENT_TARGET: '13.0',
-    ...(stand.includes('musl')
-      ? { RUSTFLAGS: `${SHIPPED.env.RUSTFLAGS} -C target-feature=-crt-static` }
-      : {}),
+    ...(stand.includes('musl') ? { RUSTFLAGS: '-C target-feature=-crt-static' } : {}),
     ...(windows ? { LIBNODE_PATH: await libnode() } : {}),
   }
   const wanted = glibc === undefined ? stand : `${stand}.${glibc}`
-  const line = [program, 'zigbuild', '--profile', 'addon', '--locked', '-p', 'hearsay-addon', ...SHIPPED.args]
-  const { code, output } = await run([...line, '--target', wanted], { quiet: true, env: extra })
+  const what = ['--profile', 'addon', '--config', 'crates/addon/shipped.toml', '-p', 'hearsay-addon']
+  const line = [program, 'zigbuild', '--locked', ...what, '--target', wanted]
+  const { code, output } = await run(line, { quiet: true, env: extra })
   if (code !== 0) throw new Error(`the build failed:\n${output}`)
   const name = windows ? 'hearsay.dll' : stand.includes('darwin') ? 'libhearsay.dylib' : 'libhearsay.so'
   return join(TARGET_DIR, stand, 'addon', name)
