@@ -61,3 +61,12 @@ if (why === undefined) {
 } else {
   test.skip(`${title} (skipped: ${why})`, () => {})
 }
+
+test('without the rights the run is skipped: it says why, and ends with 0', (t) => {
+  const nobody = process.getuid?.() === 0 ? { uid: 65_534 } : {}
+  const skipped = spawnSync(process.execPath, [script], { encoding: 'utf8', ...nobody })
+  const [line, ...rest] = lines(skipped.stdout)
+  t.regex(line?.skipped ?? '', /^(not root|no network namespaces on \w+)$/, skipped.stderr)
+  t.deepEqual([skipped.status, rest], [0, []])
+  t.is(spawnSync(process.execPath, [script, '--probe'], { ...nobody }).status, 2)
+})

@@ -7,7 +7,7 @@ import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } fr
 import { delimiter, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { describe, faultsOf, inspect } from './prebuild/inspect.mjs'
-import { CACHE, libnode, Missing, runner, rust, SHIPPED, zig } from './prebuild/kit.mjs'
+import { CACHE, libnode, Missing, runner, rust, zig } from './prebuild/kit.mjs'
 import { TARGETS } from './prebuild/targets.mjs'
 import { setup } from './setup.mjs'
 import { ROOT, run } from './tools.mjs'
@@ -30,19 +30,18 @@ async function build({ triple, stand = triple, glibc }) {
   await rust(stand)
   const windows = stand.includes('windows')
   const extra = {
-    ...SHIPPED.env,
+    RUSTC_BOOTSTRAP: '1',
     PATH: [join(folder, 'bin'), process.env.PATH].join(delimiter),
     PYTHONPATH: folder,
     CARGO_TARGET_DIR: TARGET_DIR,
     MACOSX_DEPLOYMENT_TARGET: '13.0',
-    ...(stand.includes('musl')
-      ? { RUSTFLAGS: `${SHIPPED.env.RUSTFLAGS} -C target-feature=-crt-static` }
-      : {}),
+    ...(stand.includes('musl') ? { RUSTFLAGS: '-C target-feature=-crt-static' } : {}),
     ...(windows ? { LIBNODE_PATH: await libnode() } : {}),
   }
   const wanted = glibc === undefined ? stand : `${stand}.${glibc}`
-  const line = [program, 'zigbuild', '--profile', 'addon', '--locked', '-p', 'hearsay-addon', ...SHIPPED.args]
-  const { code, output } = await run([...line, '--target', wanted], { quiet: true, env: extra })
+  const what = ['--profile', 'addon', '--config', 'crates/addon/shipped.toml', '-p', 'hearsay-addon']
+  const line = [program, 'zigbuild', '--locked', ...what, '--target', wanted]
+  const { code, output } = await run(line, { quiet: true, env: extra })
   if (code !== 0) throw new Error(`the build failed:\n${output}`)
   const name = windows ? 'hearsay.dll' : stand.includes('darwin') ? 'libhearsay.dylib' : 'libhearsay.so'
   return join(TARGET_DIR, stand, 'addon', name)
@@ -92,16 +91,22 @@ async function smoke({ suffix, run: how }, file) {
       ? [...limit, ...started, join(app, 'smoke.mjs'), said]
       : [...limit, ...inWine(started, `/tmp/app-${suffix}`)]
   const { code, output } = await run(line, { quiet: true, cwd: app })
-  // Under wine a pipe is no good standard output, so the result is a file everywhere.
+  // Standard output is none under wine, so the result is a file everywhere.
   if (!existsSync(said)) throw new Error(`the smoke failed with code ${code}:\n${output.slice(-2000)}`)
   return JSON.parse(readFileSync(said, 'utf8'))
 }
 
-/** A process tree of its own in which wine runs the smoke, so that nothing of it stays behind. */
+/**
+ * A process tree of its own in which wine runs the smoke, so that nothing of it stays behind. Windows' Node.js cannot open a pipe of
+ * the system it is on as its standard output or error, so both go to a file; the registry is made anew, because the end of the tree
+ * leaves a half-written one.
+ */
 function inWine({ tree, node }, app) {
   const script = `mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" && mkdir -p "$1/node" && mount --bind "$2" "$1/node" &&
-    exec chroot "$1" env HOME=/root WINEDEBUG=-all WINEDLLOVERRIDES=mscoree,mshtml= PATH=/usr/bin:/bin \\
-    wine /node/node.exe "Z:$3/smoke.mjs" "Z:$3/said.json"`
+    mount -t tmpfs tmpfs "$1/root" || exit
+    chroot "$1" env HOME=/root WINEDEBUG=-all WINEDLLOVERRIDES=mscoree,mshtml= PATH=/usr/bin:/bin \\
+    wine /node/node.exe "Z:$3/smoke.mjs" "Z:$3/said.json" >"$1$3/log" 2>&1
+    code=$?; cat "$1$3/log"; exit $code`
   return ['unshare', '--mount', '--pid', '--fork', '--kill-child', 'sh', '-c', script, 'sh', tree, node, app]
 }
 

@@ -104,15 +104,6 @@ export async function zig() {
   return { program: join(folder, 'bin', 'cargo-zigbuild'), python, folder }
 }
 
-/**
- * What is shipped is compiled with a standard library made for it: small, and without the reading of debug information, which a
- * stripped file has no use for. Frame pointers make unwind tables a third smaller. `build.yml` says the same.
- */
-export const SHIPPED = {
-  env: { RUSTC_BOOTSTRAP: '1', RUSTFLAGS: '-C force-frame-pointers=yes' },
-  args: ['-Z', 'build-std=std,panic_unwind', '-Z', 'build-std-features=panic-unwind,optimize_for_size'],
-}
-
 /** Brings what the standard library is compiled from. */
 export async function rust(triple) {
   const rustup = which('rustup')

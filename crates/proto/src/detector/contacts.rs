@@ -21,6 +21,9 @@ pub(super) const CONTACTS_MAX: usize = 64;
 /// Contacts after a death, most of them pending, and the time they are spread over (`D11`).
 pub(super) const SWEEP: usize = 4;
 const SWEEP_WITHIN: Duration = Duration::from_millis(500);
+/// After a revival the claims of a whole side are through by the first; who is still dead then is knocked at by the second.
+const KNOCK_AFTER: Duration = Duration::from_millis(500);
+const KNOCK_WITHIN: Duration = Duration::from_millis(500);
 
 /// What a request was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,6 +111,10 @@ pub(super) struct Contacts {
     period_ends: Mono,
     /// Not before this another contact because nothing is heard (`D15`).
     silence_next: Mono,
+    /// When a dead member is knocked at because another came back; FAR: none did.
+    knock_at: Mono,
+    /// Sum of the shares of contacts that are due to the dead; one is knocked at whenever it reaches 1.
+    knock_share: f64,
 }
 
 impl Contacts {
@@ -117,6 +124,8 @@ impl Contacts {
             awaited: Vec::new(),
             period_ends: Mono::FAR,
             silence_next: Mono::FAR,
+            knock_at: Mono::FAR,
+            knock_share: 0.0,
         }
     }
 
@@ -124,6 +133,8 @@ impl Contacts {
     pub(super) fn start(&mut self, now: Mono, period: Duration, silence_max: Duration, rng: &mut Rng) {
         self.period_ends = now + rng.up_to(period);
         self.silence_next = now + silence_max;
+        // So that members that buried the same side at once do not all knock in the same period.
+        self.knock_share = rng.unit();
     }
 
     pub(super) fn stop(&mut self) {
@@ -158,7 +169,7 @@ impl Contacts {
     pub(super) fn deadline(&self) -> Mono {
         let scheduled = self.scheduled.iter().map(|s| s.at);
         let awaited = self.awaited.iter().map(|a| a.due);
-        scheduled.chain(awaited).chain([self.period_ends]).min().unwrap_or(Mono::FAR)
+        scheduled.chain(awaited).chain([self.period_ends, self.knock_at]).min().unwrap_or(Mono::FAR)
     }
 }
 
@@ -178,6 +189,13 @@ impl Detector {
         let sweep = if self.config.lacks(DetectorRule::Sweep) { 0 } else { SWEEP };
         for _ in self.contacts.sweeps()..sweep {
             self.contacts.schedule(now + rng.up_to(SWEEP_WITHIN), None);
+        }
+    }
+
+    /// A member held dead came back: so may others have, whom nobody of its side has met (`J4`).
+    pub fn handle_revival(&mut self, now: Now, rng: &mut Rng) {
+        if self.running && self.contacts.knock_at == Mono::FAR {
+            self.contacts.knock_at = now.mono + KNOCK_AFTER + rng.up_to(KNOCK_WITHIN);
         }
     }
 
@@ -240,6 +258,12 @@ impl Detector {
             self.contacts.period_ends = now + rng.jitter(self.config.contact_period, 0.1);
             self.actions.push_back(Action::ContactDue);
         }
+        if now >= self.contacts.knock_at {
+            self.contacts.knock_at = Mono::FAR;
+            if let Some(id) = roster.pick_dead(rng) {
+                self.send_once(now, id, false);
+            }
+        }
         if now >= self.silence_due() {
             self.contacts.silence_next = now + self.silence_max();
             if let Some(id) = self.random_member(roster, rng) {
@@ -254,12 +278,17 @@ impl Detector {
         alive.or_else(|| roster.pick_living(rng, 1).pop())
     }
 
-    pub(super) fn choose_contact(&self, roster: &Roster, rng: &mut Rng) -> Option<MemberId> {
+    /// Whom to contact when a contact is due and no seed is knocked at (`J4`): a random dead member in this share of the
+    /// contacts: min(1/2, dead/(dead + living)), all if nobody else lives; else a random living one. None while every pair is
+    /// an edge and nobody is dead (section 4). A share, not a chance: with few members a heal would wait for luck.
+    pub fn contact_target(&mut self, roster: &Roster, rng: &mut Rng) -> Option<MemberId> {
         let (dead, living) = (roster.dead(), roster.living());
         if dead == 0 && living <= self.config.observe_all_up_to {
             return None;
         }
-        if living < 2 || rng.chance((dead as f64 / (dead + living) as f64).min(0.5)) {
+        self.contacts.knock_share += (dead as f64 / (dead + living) as f64).min(0.5);
+        if living < 2 || self.contacts.knock_share >= 1.0 {
+            self.contacts.knock_share %= 1.0;
             return roster.pick_dead(rng);
         }
         roster.pick_living(rng, 1).pop()

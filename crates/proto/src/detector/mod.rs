@@ -420,13 +420,6 @@ impl Detector {
         self.send_once(now.mono, id, true);
     }
 
-    /// Whom to contact when a contact is due and no seed is knocked at (`J4`): a random dead member with probability
-    /// min(1/2, dead/(dead + living)), always if nobody else lives, else a random living one. None while every pair is an
-    /// edge and nobody is dead (section 4).
-    pub fn contact_target(&self, roster: &Roster, rng: &mut Rng) -> Option<MemberId> {
-        self.choose_contact(roster, rng)
-    }
-
     /// Adds a lasting edge to this member (`D1`); it follows the member's name to its next run.
     ///
     /// # Errors

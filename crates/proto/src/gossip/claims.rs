@@ -164,6 +164,7 @@ impl Gossip {
             Some(Liveness::Dead) if member.liveness.is_living() => {
                 self.hall.revived += 1;
                 self.note_back(now, id);
+                self.detector.handle_revival(now, &mut self.rng);
                 let before = self.sync_metrics();
                 self.heal.begin(now.mono, member.name().clone(), before);
                 self.tell(Event::MemberRevived(again));

@@ -237,11 +237,9 @@ impl Gossip {
                     Trees { store: &mut self.store, roster: &self.roster, index: &mut self.index };
                 self.sync.handle_list(now, from.id, seq, tree, settled, &ranges, &mut trees);
             }
-            Message::Busy { tree, .. } => {
-                if let Some(tree) = tree {
-                    self.sync.handle_busy(now, from.id, tree);
-                }
-            }
+            Message::Busy { tree: Some(tree), .. } => self.sync.handle_busy(now, from.id, tree),
+            Message::Busy { id: Some(id), .. } => self.sync.handle_missing(now, from.id, id),
+            Message::Busy { .. } => {}
             Message::Poll(ids) => self.handle_poll(from.id, ids),
             Message::Seen(ids) => self.handle_seen(now, from.id, &ids),
             Message::Mail { seq, topic, payload } => self.handle_mail(now, from.id, seq, &topic, payload),

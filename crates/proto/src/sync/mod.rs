@@ -306,6 +306,18 @@ impl Sync {
         }
     }
 
+    /// BUSY of a record wanted: this peer does not hold it any more. What replaced it is left to the next comparison.
+    pub fn handle_missing(&mut self, now: Now, from: MemberId, id: RumorId) {
+        if !self.needs.refused(now.mono, from, id) {
+            return;
+        }
+        if let Some(session) = self.session.as_mut().filter(|s| s.peer == from) {
+            session.whole = false;
+        }
+        self.pump_needs(now);
+        self.look_at_end(now);
+    }
+
     /// IHAVE (repair, not large): asks for what is unknown, and announces what has replaced an announced version here.
     pub fn handle_ihave(
         &mut self,
@@ -404,10 +416,11 @@ impl Sync {
         let mut messages = Vec::new();
         let mut large = Vec::new();
         let mut left = budget.available(now.mono, Class::Repair);
-        let mut moved = 0;
+        let (mut moved, mut gone) = (0, 0);
         for &id in ids {
             let mut answer: Vec<Message> = match find(id) {
-                None => continue,
+                // Replaced since it was announced, by one older than the change log: else it is asked for again and again.
+                None => vec![Message::Busy { tree: None, id: Some(id) }],
                 Some(Found::Record(record)) => vec![Message::Record { hop: HOP_COLD, record }],
                 Some(Found::Offer(offer)) => {
                     let ihave = Message::IHave { repair: true, large: offer.large, ids: vec![offer.id] };
@@ -427,7 +440,10 @@ impl Sync {
                 break;
             }
             left -= cost;
-            moved += 1;
+            match answer.first() {
+                Some(Message::Busy { .. }) => gone += 1,
+                _ => moved += 1,
+            }
             messages.append(&mut answer);
         }
         for ids in large.chunks(200) {
@@ -437,7 +453,7 @@ impl Sync {
         self.metrics.bytes_sent += messages.iter().map(message_bytes).sum::<usize>() as u64;
         if let Some(session) = self.session.as_mut().filter(|s| s.peer == from) {
             session.moved += moved;
-            session.served += moved + large.len() as u64;
+            session.served += moved + gone + large.len() as u64;
         }
         self.look_at_end(now);
         messages
@@ -450,7 +466,7 @@ impl Sync {
 
     /// Earliest thing to do.
     pub fn deadline(&self) -> Mono {
-        let session = self.session.as_ref().map_or(Mono::FAR, Session::deadline);
+        let session = self.session.as_ref().map_or(Mono::FAR, |s| s.deadline().min(self.ends(s)));
         let sessions = session.min(self.schedule.deadline(self.session.is_some()));
         sessions.min(self.needs.deadline()).min(self.newer.deadline())
     }
@@ -510,10 +526,13 @@ impl Sync {
         }
     }
 
+    fn ends(&self, session: &Session) -> Mono {
+        session.ends(self.wait(), self.needs.open(session.peer))
+    }
+
     fn look_at_end(&mut self, now: Now) {
-        let open = self.session.as_ref().map_or(0, |s| self.needs.open(s.peer));
-        if let Some(whole) = self.session.as_ref().filter(|s| s.is_over(now.mono, open)).map(|s| s.whole) {
-            self.end(now, whole);
+        if let Some(session) = self.session.as_ref().filter(|s| self.ends(s) <= now.mono) {
+            self.end(now, session.whole);
         }
     }
 

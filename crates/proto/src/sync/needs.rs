@@ -145,6 +145,12 @@ impl Needs {
         Some(peer)
     }
 
+    /// This peer does not have it: true if it was asked. Whoever announced it since is still asked.
+    pub fn refused(&mut self, now: Mono, peer: MemberId, id: RumorId) -> bool {
+        let asked = self.pending.get(&id).map(|p| p.peer).or(self.queued.get(&id).copied());
+        asked == Some(peer) && self.arrived(now, id).is_some()
+    }
+
     pub fn deadline(&self) -> Mono {
         self.deadlines.first().map_or(Mono::FAR, |(at, _)| *at)
     }

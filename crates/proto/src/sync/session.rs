@@ -23,6 +23,8 @@ const WALK_ITEM: usize = 67;
 const LIST_HEAD: usize = 12;
 /// A session that waits for records that do not come ends after this.
 const QUIET: Duration = Duration::from_secs(2);
+/// One that only waits to be asked ends after so many W: the peer repeats a WANT after 1, 2 and 4; then others have answered it.
+const UNASKED_WAITS: u32 = 8;
 
 enum Asked {
     Walk(Vec<(u8, u16)>),
@@ -102,9 +104,17 @@ impl Session {
         self.walks.is_empty() && self.lists.is_empty() && self.requests.is_empty()
     }
 
-    /// Everything has moved, or nothing has for long. `open`: records wanted of the peer.
-    pub fn is_over(&self, now: Mono, open: usize) -> bool {
-        self.is_found() && ((open == 0 && self.served >= self.promised) || now.since(self.heard) >= QUIET)
+    /// When it ends if nothing more moves; [`Mono::FAR`] while requests are unanswered. `open`: records wanted of the peer.
+    pub fn ends(&self, wait: Duration, open: usize) -> Mono {
+        if !self.is_found() {
+            Mono::FAR
+        } else if open > 0 {
+            self.heard + QUIET
+        } else if self.served < self.promised {
+            self.heard + QUIET.min(wait * UNASKED_WAITS)
+        } else {
+            self.heard
+        }
     }
 
     /// Requests to send now.
@@ -334,10 +344,9 @@ impl Session {
         (Overdue::Again, messages)
     }
 
+    /// When the next request is overdue.
     pub fn deadline(&self) -> Mono {
-        let requests = self.requests.values().map(|r| r.deadline);
-        let quiet = self.is_found().then(|| self.heard + QUIET);
-        requests.chain(quiet).min().unwrap_or(Mono::FAR)
+        self.requests.values().map(|r| r.deadline).min().unwrap_or(Mono::FAR)
     }
 }
 

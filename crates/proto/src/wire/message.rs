@@ -327,9 +327,9 @@ pub enum Message {
     },
     /// Ask later, or another: 4 B with a tree, 9 B with an id. Exactly one of the two is given.
     Busy {
-        /// A session of this tree; none: a transfer.
+        /// A session of this tree.
         tree: Option<Tree>,
-        /// The refused transfer.
+        /// The refused transfer; in a datagram a version asked for that is gone.
         id: Option<RumorId>,
     },
     /// 4 B + 6 B each: which of these do you hold (in that version or newer)?

@@ -50,7 +50,7 @@ impl Scale {
     pub fn small(seed: u64) -> Scale {
         Scale {
             sizes: vec![10, 100],
-            crashes: 30,
+            crashes: 100,
             blows: 5,
             member_hours: 10.0,
             stall_rounds: 1,

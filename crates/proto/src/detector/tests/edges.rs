@@ -377,14 +377,40 @@ fn j4_contact_periods_and_targets() {
         let target = w.d.contact_target(&w.roster, &mut w.rng).unwrap();
         hits += usize::from(!w.roster.is_living(target));
     }
-    // 5 dead of 20 known: one in four.
-    assert!((400..600).contains(&hits), "{hits}");
+    // 5 dead of 20 known: every fourth.
+    assert!((499..=501).contains(&hits), "{hits}");
     (7..=20).for_each(|n| w.set(id(n), Liveness::Dead));
     for _ in 0..20 {
         assert!(w.d.contact_target(&w.roster, &mut w.rng).is_some_and(|t| !w.roster.is_living(t)));
     }
     let mut small = World::started(5);
     assert_eq!(small.d.contact_target(&small.roster, &mut small.rng), None);
+}
+
+#[test]
+fn j4_who_sees_a_revival_knocks_at_one_more_dead_member_within_a_second() {
+    let mut w = World::started(20);
+    w.run(MS(10_000));
+    (2..=4).for_each(|n| {
+        w.down.insert(id(n));
+        w.set(id(n), Liveness::Dead);
+    });
+    let knocks = |w: &World, from: usize| {
+        w.contacts(from).iter().filter(|(_, to, _)| !w.roster.is_living(*to)).count()
+    };
+    w.set(id(2), Liveness::Alive);
+    let from = w.log.len();
+    (0..3).for_each(|_| w.d.handle_revival(w.now, &mut w.rng));
+    w.run(MS(490));
+    assert_eq!(knocks(&w, from), 0, "most come back by claims meanwhile");
+    w.run(MS(520));
+    assert_eq!(knocks(&w, from), 1);
+    // Nobody is dead any more: nothing is sent.
+    (3..=4).for_each(|n| w.set(id(n), Liveness::Alive));
+    w.d.handle_revival(w.now, &mut w.rng);
+    let from = w.log.len();
+    w.run(MS(1_000));
+    assert_eq!(knocks(&w, from), 0);
 }
 
 #[test]

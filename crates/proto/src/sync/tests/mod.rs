@@ -222,6 +222,7 @@ impl Net {
                 p.sync.handle_list(now, from_id, seq, tree, settled, &ranges, &mut both);
             }
             Message::Busy { tree: Some(tree), .. } => p.sync.handle_busy(now, from_id, tree),
+            Message::Busy { id: Some(id), .. } => p.sync.handle_missing(now, from_id, id),
             Message::IHave { repair: true, large: false, ids } => {
                 let (store, roster, index) = (&p.store, &p.roster, &mut p.index);
                 let mut known = |id| match store.known(id) {

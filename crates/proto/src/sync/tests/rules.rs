@@ -280,3 +280,39 @@ fn that_mine_is_newer_is_said_again_if_nobody_asks_for_it() {
     net.run(Duration::from_secs(5));
     assert_eq!(net.by_kind["ihave"].0, said, "and not for ever");
 }
+
+/// Both sides of a split wrote a key long ago; the newer version comes to the announcer before the older one is asked for, and
+/// the change log does not reach back that far.
+#[test]
+fn a_version_that_is_gone_is_asked_for_once() {
+    let mut net = Net::new(2, 0.0, 32);
+    net.differ(300, 0);
+    net.put(1, &entry(400, 2));
+    let gone = net.hasher.entry_rumor(&entry(400, 1));
+    net.receive(1, 0, Message::IHave { repair: true, large: false, ids: vec![gone] });
+    net.drain(0);
+    net.run(Duration::from_secs(10));
+    assert_eq!(net.by_kind["want"].0, 1);
+    assert!(net.peers[0].sync.needs.is_empty());
+    // What replaced it is found by the next comparison.
+    net.compare(0, 1, true);
+    net.run(Duration::from_secs(1));
+    assert!(net.is_equal());
+}
+
+/// What a peer said it would ask for may have come to it from another.
+#[test]
+fn a_session_that_only_waits_to_be_asked_ends_after_eight_waits() {
+    let mut net = Net::new(2, 0.0, 33);
+    net.differ(300, 10);
+    net.compare(0, 1, true);
+    while net.peers[0].sync.session.is_none() {
+        net.run(Duration::from_millis(1));
+    }
+    net.peers[0].sync.session.as_mut().unwrap().promised += 10;
+    let last = 8 * net.peers[0].sync.wait();
+    net.run(last - Duration::from_millis(10));
+    assert!(net.is_equal() && net.peers[0].sync.session.is_some());
+    net.run(Duration::from_millis(30));
+    assert_eq!(net.peers[0].ended, [(Tree::Entries, 10, true)]);
+}
