@@ -497,7 +497,8 @@ impl Store {
                 kept.push((row.place, row.entry()));
             } else if !is_reserved(row.key) {
                 if let Some(journal) = &mut journal {
-                    journal.note(row.place, true);
+                    // No removal that a start would make up for: what is dropped has not ended.
+                    journal.note(row.place, false);
                 }
                 if !row.tombstone {
                     dropped.push((Arc::from(row.key), row.version));

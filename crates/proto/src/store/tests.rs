@@ -433,3 +433,23 @@ fn many_lifetimes_that_end_at_once_end_some_at_a_time() {
     }
     assert_eq!((ended, s.len(), s.tombstones()), (n, 0, n));
 }
+
+#[test]
+fn what_an_absence_drops_goes_from_the_disk_however_much_waits_for_it() {
+    let mut s = store_with(|c| c.limits.entries_max = 2);
+    s.keep();
+    assert!(matches!(s.merge(at(10), &entry(b"old", 1, "v")), MergedEntry::Accepted { .. }));
+    let mut writes = Vec::new();
+    s.take_unsaved(&mut writes, 100, 1 << 20);
+    // As many as there may be entries wait for a slow disk, all but one of them ended.
+    for key in [b"x", b"y"] {
+        let passing = Arc::new(Entry { ttl_ms: Some(20), ..(*entry(key, 10, "v")).clone() });
+        assert!(matches!(s.merge(at(11), &passing), MergedEntry::Accepted { .. }));
+        s.handle_timeout(at(86_400_010));
+    }
+    assert_eq!(s.unsaved(), (3, 1));
+    assert_eq!(s.drop_until(at(86_400_020), Stamp::at(Wall(START_MS + 5))).len(), 1);
+    writes.clear();
+    s.take_unsaved(&mut writes, 100, 1 << 20);
+    assert_eq!(writes.len(), 3);
+}
