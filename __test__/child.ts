@@ -27,7 +27,9 @@ export interface ChildOptions {
 export function child(script: string, options: ChildOptions = {}): Promise<Ended> {
   const { withinMs = 60_000, aliveMs, nodeArguments = [], fileBlocksMax } = options
   const source = `import { Cluster } from ${JSON.stringify(door)}\n${script}`
-  const args = [...nodeArguments, '--import=@oxc-node/core/register', '--input-type=module', '--eval', source]
+  // The loader of TypeScript calls what Node.js 26 deprecates, and stderr is the script's.
+  const loader = ['--disable-warning=DEP0205', '--import=@oxc-node/core/register']
+  const args = [...nodeArguments, ...loader, '--input-type=module', '--eval', source]
   args.push(...(options.arguments === undefined ? [] : ['--', ...options.arguments]))
   return new Promise((resolve, reject) => {
     const cwd = new URL('..', import.meta.url)

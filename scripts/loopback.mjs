@@ -65,14 +65,19 @@ const seedsOf = (address) =>
     .slice(0, 3)
     .map((c) => c.self.address)
     .filter((a) => a !== address)
+let deaths = 0
+const watched = new WeakSet()
+const watch = (cluster) => {
+  if (watched.has(cluster)) return
+  watched.add(cluster)
+  cluster.on('memberDied', () => deaths++)
+}
 /** A member ends as in a crash and starts again under its name, at its address. */
 const again = async (cluster) => {
   const { name, address } = cluster.self
   await tc.kill(tc.clusters.indexOf(cluster))
-  await tc.add({ name, bind: address, seeds: seedsOf(address) })
+  watch(await tc.add({ name, bind: address, seeds: seedsOf(address) }))
 }
-let deaths = 0
-const watch = (cluster) => cluster.on('memberDied', () => deaths++)
 const timed = async (line, work) => {
   deaths = 0
   tc.running.forEach(watch)

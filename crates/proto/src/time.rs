@@ -119,6 +119,11 @@ impl HybridClock {
         self.last.max(Stamp::at(wall))
     }
 
+    /// The newest stamp issued or seen.
+    pub fn newest(&self) -> Stamp {
+        self.last
+    }
+
     /// Takes a stamp seen in a record or BEAT into account.
     ///
     /// # Errors

@@ -251,6 +251,22 @@ fn the_clock_and_the_generation_never_go_back() {
 }
 
 #[test]
+fn a_wall_clock_that_was_wrong_when_something_was_saved_does_not_outlast_the_run() {
+    let mut disk = Disk::default();
+    let mut gossip = start(at(0), &disk);
+    set(&mut gossip, at(0), "k", "v");
+    save_all(&mut gossip, at(10), &mut disk);
+    // A day ahead for as long as it takes to save once; nothing is written.
+    let wrong = at(86_400_000);
+    let (batches, ..) = drain(&mut gossip, wrong);
+    assert!(!batches.is_empty());
+    batches.iter().for_each(|batch| disk.apply(batch));
+    let mut again = start(at(20_000), &disk);
+    let written = again.set(at(20_000), b"k", Arc::from(&b"w"[..]), None).unwrap().version;
+    assert_eq!(written.stamp.wall(), at(20_000).wall, "others would refuse a later one");
+}
+
+#[test]
 fn what_is_purged_is_removed_from_the_disk() {
     let mut disk = Disk::default();
     let mut gossip = start(at(0), &disk);

@@ -286,6 +286,15 @@ mod tests {
         assert!(tally.rejoined > 0, "histories must reach beyond G: {tally:?}");
     }
 
+    /// Each once brought a value back.
+    #[test]
+    fn histories_that_once_failed() {
+        for seed in [324, 4060] {
+            let tally = run(seed, 1, true, 1, |_, _| {});
+            assert_eq!((tally.resurrections, tally.broken), (0, 0), "{seed}");
+        }
+    }
+
     #[test]
     fn without_s7_deleted_values_come_back() {
         let tally = run(1, 40, false, 2, |_, _| {});

@@ -25,7 +25,7 @@ const USAGE: &str = "hearsay-sim <command> [options]
                       NAME: halves, 10/90, three ways, bridge, one way, flapping; mass-64, -300, -580, restart, rolling, one, split,
                       name, sleep; balance, move, heal
   acceptance bulk [--keys N]   a replica of 100,000 keys, or so many, to four newcomers at once, then to one more
-  acceptance sync [--small] [--only repair|load|bulk|return|deletes]   the rows of anti-entropy and deletes
+  acceptance sync [--small] [--only repair|load|churn|bulk|return|deletes]   the rows of anti-entropy and deletes
   baseline crash | split                            SWIM + Lifeguard in the same network [--crashes N --hours H --no-tcp]
   deletes             --histories N random histories of deletes, splits and absences from --seed on: no value comes back
                       [--without-s7: with the rule switched off, where values must come back]

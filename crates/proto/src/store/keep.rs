@@ -40,6 +40,11 @@ impl Store {
         }
     }
 
+    /// Nothing later was issued or seen: what the disk keeps. Without the wall clock's time, which may be wrong at the moment.
+    pub fn clock_kept(&self) -> Stamp {
+        self.clock.newest()
+    }
+
     /// Nothing at or before this stamp is issued any more.
     pub fn restore_clock(&mut self, clock: Stamp) {
         self.clock.adopt(clock);

@@ -148,9 +148,10 @@ impl Store {
         self.refused &= enters;
     }
 
-    /// Ends every phase that ends before this wall ms.
-    pub(super) fn end_before(&mut self, limit_ms: u64) {
-        while let Some(&(end, place)) = self.due.first().filter(|(end, _)| *end < limit_ms) {
+    /// Ends phases that end before this wall ms, the earliest first: at most so many.
+    pub(super) fn end_before(&mut self, limit_ms: u64, most: usize) {
+        for _ in 0..most {
+            let Some(&(end, place)) = self.due.first().filter(|(end, _)| *end < limit_ms) else { return };
             self.due.remove(&(end, place));
             let Some(row) = self.pages.get(place) else { continue };
             let (life, bytes) = (Life::of_row(&row), row.bytes());

@@ -92,6 +92,10 @@ pub struct EntryPage {
 
 /// What goes with an entry's RECORD besides key and value, at most.
 const RECORD_EXTRA_BYTES: usize = 3 + 2 + 2 + 3 + 8 + 8 + 1 + 10;
+/// Lifetimes ended at a time: some 3 ms.
+const ENDS_MAX: usize = 1_024;
+/// What goes with a PAGE of entries, at most.
+const PAGE_EXTRA_BYTES: usize = 5 + 1 + 8 + 8 + 1 + 3;
 
 /// The entries of one member.
 ///
@@ -410,7 +414,7 @@ impl Store {
     }
 
     fn end_second(&mut self, settled: Second) {
-        self.end_before((u64::from(settled.0) + 1) * 1000);
+        self.end_before((u64::from(settled.0) + 1) * 1000, usize::MAX);
     }
 
     /// Root of the entries settled at the end of second T; none if T lies too far back (over 75 s) or ahead (over 10 s). First
@@ -460,16 +464,17 @@ impl Store {
             .map(|row| row.entry())
     }
 
-    /// Entries from this place on, about `bytes_max` bytes of keys and values, at least one if there is any.
+    /// Entries from this place on, as many as fit a PAGE of `bytes_max` bytes, at least one if there is any.
     pub fn page(&self, from: u64, bytes_max: usize) -> EntryPage {
         let mut page = EntryPage { entries: Vec::new(), next: from, last: true };
-        let mut room = bytes_max;
+        let mut room = bytes_max.saturating_sub(PAGE_EXTRA_BYTES);
         for row in self.pages.range(from, u64::MAX) {
-            if !page.entries.is_empty() && row.bytes() > room {
+            let bytes = row.bytes() + RECORD_EXTRA_BYTES;
+            if !page.entries.is_empty() && bytes > room {
                 page.last = false;
                 break;
             }
-            room = room.saturating_sub(row.bytes());
+            room = room.saturating_sub(bytes);
             page.next = row.place.saturating_add(1);
             page.entries.push(row.entry());
         }
@@ -492,7 +497,8 @@ impl Store {
                 kept.push((row.place, row.entry()));
             } else if !is_reserved(row.key) {
                 if let Some(journal) = &mut journal {
-                    journal.note(row.place, true);
+                    // No removal that a start would make up for: what is dropped has not ended.
+                    journal.note(row.place, false);
                 }
                 if !row.tombstone {
                     dropped.push((Arc::from(row.key), row.version));
@@ -544,10 +550,12 @@ impl Store {
         self.due.first().map_or(Mono::FAR, |due| self.last.mono + wait(due))
     }
 
-    /// Ends what is due. Returns users' entries that became tombstones by it, and those that an earlier root ended ('expire').
+    /// Ends what is due, about a thousand entries at a time so that heartbeats go on when a million end at once: the deadline
+    /// stays in the past until all have. None of them is shown meanwhile. Returns users' entries that became tombstones by it,
+    /// and those that an earlier root ended ('expire').
     pub fn handle_timeout(&mut self, now: Now) -> Vec<Arc<Entry>> {
         self.turn(now);
-        self.end_before(now.wall.0.saturating_add(1));
+        self.end_before(now.wall.0.saturating_add(1), ENDS_MAX);
         std::mem::take(&mut self.expired)
     }
 

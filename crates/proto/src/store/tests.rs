@@ -293,7 +293,11 @@ proptest! {
         let sum = paged.iter().fold(0u128, |sum, e| sum.wrapping_add(hasher.entry_element(e)));
         prop_assert_eq!(s.live_sum(), sum);
         // After the tombstones' time everything of them is given back.
-        s.handle_timeout(at(86_400_000 + 10_000));
+        let later = at(86_400_000 + 10_000);
+        s.handle_timeout(later);
+        while s.deadline() <= later.mono {
+            s.handle_timeout(later);
+        }
         prop_assert_eq!(s.tombstones(), 0);
         prop_assert_eq!(s.page(0, usize::MAX).entries.len(), map.len());
     }
@@ -368,4 +372,84 @@ fn what_an_absence_drops_goes_from_the_disk_too() {
     writes.clear();
     s.take_unsaved(&mut writes, 100, 1 << 20);
     assert_eq!(writes.len(), 1);
+}
+
+#[test]
+fn a_clock_that_was_ahead_for_a_moment_costs_no_more_than_a_moment() {
+    let mut s = store();
+    s.set(at(0), b"k", value("v"), None, ME).unwrap();
+    // An hour ahead, then right again.
+    s.handle_timeout(at(3_600_000));
+    s.set(at(1_000), b"l", value("v"), None, ME).unwrap();
+    let now = at(30_000);
+    s.set(now, b"m", value("v"), None, ME).unwrap();
+    let settled = now.wall.second().minus(3);
+    let mut other = store();
+    for e in s.page(0, usize::MAX).entries {
+        other.merge(now, &e);
+    }
+    assert_eq!(s.settled_root(now, settled), other.settled_root(now, settled));
+    assert_eq!(s.view(now, settled).map(|view| view.count()), Some(2));
+}
+
+#[test]
+fn a_page_is_no_longer_than_asked_for_however_small_its_entries() {
+    let mut s = store();
+    for i in 0..5_000u16 {
+        s.set(at(0), &i.to_be_bytes().map(|b| b | 1), value(""), None, ME).ok();
+        s.set(at(0), format!("{i:x}").as_bytes(), value(""), Some(1 << 40), ME).unwrap();
+    }
+    let (mut from, mut pages) = (0, 0);
+    loop {
+        let EntryPage { entries, next, last } = s.page(from, 8_192);
+        let records = entries.into_iter().map(crate::record::Record::Entry).collect();
+        let tree = crate::record::Tree::Entries;
+        let page = crate::wire::Page { tree, from, next, last, records, claims: Vec::new() };
+        let bytes = crate::wire::message_bytes(&crate::wire::Message::Page(page));
+        assert!(bytes <= 8_192, "{bytes}");
+        pages += 1;
+        if last {
+            break;
+        }
+        from = next;
+    }
+    assert!(pages > 10);
+}
+
+#[test]
+fn many_lifetimes_that_end_at_once_end_some_at_a_time() {
+    let n = 3_000;
+    let mut s = store();
+    for i in 0..n {
+        s.set(at(0), format!("k{i}").as_bytes(), value("v"), Some(1_000), ME).unwrap();
+    }
+    let now = at(1_000);
+    let first = s.handle_timeout(now).len();
+    assert!(first < n, "{first} at once");
+    assert_eq!(s.scan(now, b"", None, n), [], "none is shown though");
+    let mut ended = first;
+    while s.deadline() <= now.mono {
+        ended += s.handle_timeout(now).len();
+    }
+    assert_eq!((ended, s.len(), s.tombstones()), (n, 0, n));
+}
+
+#[test]
+fn what_an_absence_drops_goes_from_the_disk_however_much_waits_for_it() {
+    let mut s = store_with(|c| c.limits.entries_max = 2);
+    s.keep();
+    assert!(matches!(s.merge(at(10), &entry(b"old", 1, "v")), MergedEntry::Accepted { .. }));
+    let mut writes = Vec::new();
+    s.take_unsaved(&mut writes, 100, 1 << 20);
+    // As many as there may be entries wait for a slow disk, all but one of them ended.
+    for key in [b"x", b"y"] {
+        let passing = Arc::new(Entry { ttl_ms: Some(20), ..(*entry(key, 10, "v")).clone() });
+        assert!(matches!(s.merge(at(11), &passing), MergedEntry::Accepted { .. }));
+        s.handle_timeout(at(86_400_010));
+    }
+    assert_eq!(s.unsaved(), (3, 1));
+    assert_eq!(s.drop_until(at(86_400_020), Stamp::at(Wall(START_MS + 5))).len(), 1);
+    writes.clear();
+    s.take_unsaved(&mut writes, 100, 1 << 20);
+    assert_eq!(writes.len(), 3);
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::entry::Version;
 use crate::merkle::Delta;
 use crate::record::{RecordHasher, RumorId};
-use crate::time::Second;
+use crate::time::{CLOCK_AHEAD_MAX, Second};
 
 /// Seconds of sums kept: the longest settle time and [`crate::time::CLOCK_AHEAD_MAX`], and some.
 pub(super) const RING_SECS: u32 = 75;
@@ -93,6 +93,9 @@ impl Timeline {
 
     /// Forgets what lies too far back.
     pub fn trim(&mut self, now: Second) {
+        // After a clock that was ahead: changes from here on are in the log again.
+        let newest = now.plus(CLOCK_AHEAD_MAX.as_secs() as u32).0;
+        (self.horizon, self.lost) = (self.horizon.min(newest), self.lost.min(newest));
         self.horizon = self.horizon.max(now.minus(self.span).0);
         while let Some(&(second, place)) = self.by_second.first().filter(|(s, _)| *s <= self.horizon) {
             self.by_second.remove(&(second, place));

@@ -14,6 +14,9 @@ use crate::wire::{DiffItem, ListRange, Message, WalkItem, message_bytes};
 
 /// Requests under way.
 const WINDOW: usize = 8;
+/// Requests sent at once, and the time between two after that: never more than a peer serves within a second (section 7).
+const BURST: u32 = 16;
+const SPACING: Duration = Duration::from_millis(22);
 /// Repeats of a request, each after twice the time.
 const TRIES: u32 = 3;
 /// Times a request is taken up anew after all repeats, if the peer answered others meanwhile.
@@ -54,6 +57,8 @@ pub(super) struct Session {
     walks: VecDeque<(u8, u16)>,
     lists: VecDeque<(u16, u16)>,
     requests: BTreeMap<u32, Request>,
+    /// When another burst may be sent.
+    paced: Mono,
     /// The peer has announced that it asks for so many.
     pub promised: u64,
     /// It has asked for so many.
@@ -87,6 +92,7 @@ impl Session {
             walks: VecDeque::new(),
             lists: VecDeque::new(),
             requests: BTreeMap::new(),
+            paced: now,
             promised: 0,
             served: 0,
             heard: now,
@@ -127,14 +133,24 @@ impl Session {
         seq: &mut u32,
     ) -> Vec<Message> {
         let mut messages = Vec::new();
-        while self.requests.len() < WINDOW {
+        while self.requests.len() < WINDOW && self.next_request() <= now {
             let Some((message, asked)) = self.next(*seq, room, view) else { break };
+            self.pace(now);
             let deadline = now + wait;
             self.requests.insert(*seq, Request { asked, since: now, deadline, tries: 0, rounds: 0 });
             *seq = seq.wrapping_add(1);
             messages.push(message);
         }
         messages
+    }
+
+    /// When the next new request may leave.
+    fn next_request(&self) -> Mono {
+        Mono(self.paced.0.saturating_sub((SPACING * (BURST - 1)).as_nanos() as u64))
+    }
+
+    fn pace(&mut self, now: Mono) {
+        self.paced = self.paced.max(now) + SPACING;
     }
 
     fn next(&mut self, seq: u32, room: usize, view: &dyn Replica) -> Option<(Message, Asked)> {
@@ -340,13 +356,16 @@ impl Session {
             messages.push(message);
             self.requests.insert(*seq, request);
             *seq = seq.wrapping_add(1);
+            self.pace(now);
         }
         (Overdue::Again, messages)
     }
 
-    /// When the next request is overdue.
+    /// When the next request is overdue, or a new one may leave that was held back.
     pub fn deadline(&self) -> Mono {
-        self.requests.values().map(|r| r.deadline).min().unwrap_or(Mono::FAR)
+        let requests = self.requests.values().map(|r| r.deadline);
+        let held_back = self.requests.len() < WINDOW && !(self.walks.is_empty() && self.lists.is_empty());
+        requests.chain(held_back.then(|| self.next_request())).min().unwrap_or(Mono::FAR)
     }
 }
 

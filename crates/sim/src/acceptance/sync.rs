@@ -25,6 +25,8 @@ pub struct SyncScale {
     pub losses: usize,
     /// Members of the cluster that writes all the time; its seconds.
     pub load: (usize, u64),
+    /// Members of clusters that come and go, each with its rounds of 10 s.
+    pub churn: &'static [(usize, usize)],
     /// Histories of deletes.
     pub histories: u64,
     /// First seed.
@@ -34,12 +36,19 @@ pub struct SyncScale {
 impl SyncScale {
     /// Seconds of work.
     pub fn small(seed: u64) -> SyncScale {
-        SyncScale { keys: 20_000, losses: 5, load: (20, 4), histories: 20, seed }
+        SyncScale { keys: 20_000, losses: 5, load: (20, 4), churn: &[(20, 6)], histories: 20, seed }
     }
 
     /// The whole table.
     pub fn whole(seed: u64) -> SyncScale {
-        SyncScale { keys: 1_000_000, losses: 100, load: (100, 12), histories: 10_000, seed }
+        SyncScale {
+            keys: 1_000_000,
+            losses: 100,
+            load: (100, 12),
+            churn: &[(100, 60), (1_000, 12)],
+            histories: 10_000,
+            seed,
+        }
     }
 }
 
@@ -145,6 +154,56 @@ fn repairs(scale: SyncScale, loss: f64) -> Vec<Cell> {
     vec![with(cell, mean <= 1.8 && max <= 3.0, &failures)]
 }
 
+fn useless_of(world: &World, host: usize) -> u64 {
+    world.gossip(host).map_or(0, |g| g.metrics(world.clock(host)).sync.sessions_useless)
+}
+
+fn useless(world: &World) -> u64 {
+    world.up().map(|h| useless_of(world, h)).sum()
+}
+
+/// One member joins and another crashes in every 10 s, each at a moment of its own. Who joins while another is suspected buries that
+/// one later than the rest (`D9`), and is compared with in vain until then.
+fn churn(scale: SyncScale, members: usize, rounds: usize) -> Vec<Cell> {
+    let mut world = measure::bed_of(members, rounds, scale.seed, Config::lan(), false);
+    let mut rng = Rng::from_number(scale.seed ^ 0xc0);
+    let mut living: Vec<usize> = (0..members).collect();
+    let before = useless(&world);
+    let mut of_the_dead = 0;
+    let period = Duration::from_secs(10);
+    for newcomer in members..members + rounds {
+        let (crash, join) = (rng.up_to(period), rng.up_to(period));
+        let mut steps = [(crash, false), (join, true)];
+        steps.sort_unstable();
+        let mut passed = Duration::ZERO;
+        for (at, joins) in steps {
+            world.run(at - passed);
+            passed = at;
+            if joins {
+                world.start(newcomer, &[living[rng.below(living.len())]]);
+                living.push(newcomer);
+            } else {
+                let victim = living.swap_remove(rng.below(living.len()));
+                of_the_dead += useless_of(&world, victim);
+                world.crash(victim);
+            }
+        }
+        world.run(period - passed);
+    }
+    let per_second = (useless(&world) + of_the_dead - before) as f64 / (10 * rounds) as f64;
+    let failures: Vec<String> = std::mem::take(&mut world.checker.failures);
+    let required = if members > 100 { 0.2 } else { 0.05 };
+    let cell = cell(
+        "useless sessions/s, one join and one crash per 10 s".into(),
+        members,
+        scale.seed,
+        format!("<= {required}"),
+        format!("{per_second:.3}"),
+        format!("{} s", 10 * rounds),
+    );
+    vec![with(cell, per_second <= required, &failures)]
+}
+
 /// 1,000 updates/s over 20,000 keys by all members (10 each a second).
 fn load(scale: SyncScale, loss: f64) -> Vec<Cell> {
     let (members, seconds) = scale.load;
@@ -152,9 +211,6 @@ fn load(scale: SyncScale, loss: f64) -> Vec<Cell> {
     world.network.loss = Loss::Independent(loss);
     let mut rng = Rng::from_number(scale.seed ^ 0x10ad);
     let rate = members * 10;
-    let useless = |w: &World| -> u64 {
-        w.up().filter_map(|h| Some(w.gossip(h)?.metrics(w.clock(h)).sync.sessions_useless)).sum()
-    };
     let before = useless(&world);
     for _ in 0..rate * seconds as usize {
         let key = format!("k/{}", rng.below(20_000));
@@ -342,7 +398,11 @@ fn returns(scale: SyncScale) -> Vec<Cell> {
 /// All rows of anti-entropy and deletes at this scale.
 pub fn sync_cells(scale: SyncScale) -> Vec<Task> {
     let task = |name, cost, run: Box<dyn Fn() -> Vec<Cell> + Send + Sync>| Task { name, cost, run };
-    vec![
+    let churns = scale.churn.iter().map(|&(members, rounds)| {
+        task("churn", members as f64 / 100.0, Box::new(move || churn(scale, members, rounds)))
+    });
+    let mut tasks: Vec<Task> = churns.collect();
+    tasks.extend([
         task("repair", 3.0, Box::new(move || repairs(scale, 0.0))),
         task("repair", 3.0, Box::new(move || repairs(scale, 0.05))),
         task("load", 5.0, Box::new(move || load(scale, 0.0))),
@@ -351,7 +411,8 @@ pub fn sync_cells(scale: SyncScale) -> Vec<Task> {
         task("return", 1.0, Box::new(move || returns(scale))),
         task("deletes", 9.0, Box::new(move || histories(scale, true))),
         task("deletes", 2.0, Box::new(move || histories(scale, false))),
-    ]
+    ]);
+    tasks
 }
 
 #[cfg(test)]
@@ -365,6 +426,6 @@ mod tests {
         tasks.retain(|t| t.name != "deletes");
         let cells = run(tasks, 2, |_| {});
         assert!(cells.iter().all(|c| c.pass), "{}", table(&cells));
-        assert!(cells.len() >= 8);
+        assert!(cells.len() >= 9);
     }
 }

@@ -43,6 +43,19 @@ fn what_a_session_costs() {
 }
 
 #[test]
+fn a_long_walk_stays_below_what_a_peer_serves_in_a_second() {
+    let mut net = Net::new(2, 0.0, 1);
+    net.differ(100_000, 3_000);
+    net.compare(0, 1, true);
+    net.run(Duration::from_secs(20));
+    assert!(net.is_equal());
+    let requests = net.by_kind["walk"].0 + net.by_kind["list"].0;
+    println!("3,000 differences in 10^5: {requests} requests, {} B", net.bytes);
+    assert!(requests > 64, "{requests}");
+    assert_eq!(net.peers.iter().map(|p| p.sync.metrics().requests_dropped).sum::<u64>(), 0);
+}
+
+#[test]
 fn three_members_become_equal_by_pairs() {
     for (seed, loss) in [(1, 0.0), (2, 0.2)] {
         let mut net = Net::new(3, loss, seed);
