@@ -43,6 +43,8 @@ const LINE_BYTES: usize = 12;
 pub struct Told {
     /// The oldest thing it knows, or may have known, is of this second. On the wire: a second line of the sender itself.
     pub began: Second,
+    /// Since when it has been up, or whoever's past it took over: a third line. Not the start of its run, which a rejoin renews.
+    pub up: Second,
     /// Living members heard of within G/2, self included.
     pub living: u16,
     /// By id.
@@ -65,41 +67,41 @@ pub enum Verdict {
 impl Told {
     /// As it came from this member.
     pub fn from_wire(from: MemberId, living: u16, lines: &[(MemberId, Second)]) -> Told {
-        let began = lines.iter().filter(|(id, _)| *id == from).map(|(_, t)| *t).min();
+        let mut own: Vec<Second> =
+            lines.iter().filter(|(id, _)| *id == from).take(3).map(|(_, t)| *t).collect();
+        own.sort();
+        let began = own.first().copied().unwrap_or_default();
+        let up = if own.len() == 3 { own[1] } else { began };
         let mut table = BTreeMap::new();
         for &(id, t) in lines {
             let known = table.entry(id).or_insert(t);
             *known = t.max(*known);
         }
-        Told { living, began: began.unwrap_or_default(), table }
+        Told { living, began, up, table }
     }
 
     fn message(&self, me: MemberId) -> Message {
         let lines = self.table.iter().map(|(id, t)| (*id, *t));
-        Message::Heard { living: self.living, table: [(me, self.began)].into_iter().chain(lines).collect() }
+        Message::Heard {
+            living: self.living,
+            table: [(me, self.began), (me, self.up)].into_iter().chain(lines).collect(),
+        }
     }
 }
 
 /// Compares what both sides told (`S7`). A conflict: what they heard of some member known to both lies more than G/2 apart; or
 /// both go back further than that and know nobody in common, or nobody whom both heard within G/2 while one of them has been up
-/// for longer (`up`: when the first of them began; members that were all down deleted nothing). The side with fewer living
+/// for longer (members that were all down deleted nothing). The side with fewer living
 /// members loses; of equal ones, the side without the smallest id among those that only one side has heard of lately. Both ends
 /// come to the same end.
-pub fn compare(
-    me: MemberId,
-    mine: &Told,
-    peer: MemberId,
-    theirs: &Told,
-    half_secs: u32,
-    up: Second,
-) -> Verdict {
+pub fn compare(me: MemberId, mine: &Told, peer: MemberId, theirs: &Told, half_secs: u32) -> Verdict {
     let now = mine.table.get(&me).max(theirs.table.get(&peer)).copied().unwrap_or_default();
     let before = now.minus(half_secs);
     let common: Vec<(Second, Second)> =
         mine.table.iter().filter_map(|(id, &t)| Some((t, *theirs.table.get(id)?))).collect();
     let apart = common.iter().any(|(a, b)| a.0.abs_diff(b.0) > half_secs);
     let joint = common.iter().any(|(a, b)| *a.min(b) >= before);
-    let strange = common.is_empty() || (!joint && up < before);
+    let strange = common.is_empty() || (!joint && mine.up.min(theirs.up) < before);
     let conflict = apart || (strange && mine.began < before && theirs.began < before);
     if !conflict {
         return Verdict::Agree;
@@ -128,6 +130,8 @@ pub struct Absence {
     newest: Second,
     /// The oldest thing I know, or may have known.
     began: Second,
+    /// See [`Told::up`].
+    up: Second,
     /// What I heard of members that are lost, or back but not matched since.
     frozen: BTreeMap<MemberId, Second>,
     /// Living members of whom I know nothing.
@@ -135,8 +139,9 @@ pub struct Absence {
     asked: BTreeMap<MemberId, Asked>,
     cleared: BTreeMap<MemberId, (Mono, Told)>,
     sent: BTreeMap<MemberId, Mono>,
-    /// I hold nothing old that this PULL did not bring.
+    /// I hold nothing old that this PULL did not bring, until what I held as it began can have met its tombstones no more.
     fresh: bool,
+    fresh_until: Second,
     /// Whom I pull from, until the PULL is over and its table taken over: till then I cannot tell others what I know.
     source: Option<MemberId>,
     pulling: bool,
@@ -158,12 +163,14 @@ impl Absence {
             table_max: room / LINE_BYTES,
             newest: now.wall.second(),
             began: now.wall.second(),
+            up: now.wall.second(),
             frozen: BTreeMap::new(),
             strangers: BTreeSet::new(),
             asked: BTreeMap::new(),
             cleared: BTreeMap::new(),
             sent: BTreeMap::new(),
             fresh: true,
+            fresh_until: now.wall.second().plus(secs(config.tombstone_lifetime) / 4),
             source: None,
             pulling: false,
             takes_over: false,
@@ -207,17 +214,20 @@ impl Absence {
 
     /// May an old entry from this member be taken? `page`: it came with a PULL.
     pub fn believes(&self, now: Now, from: MemberId, page: bool, roster: &Roster) -> bool {
-        (page && self.fresh) || self.is_near(now, from, roster)
+        (page && self.fresh && now.wall.second() <= self.fresh_until) || self.is_near(now, from, roster)
     }
 
     /// An entry comparison at T with this member was equal, or a session with it completed.
     pub fn handle_match(&mut self, now: Now, peer: MemberId, settled: Second, roster: &Roster) {
         let settled = settled.min(now.wall.second());
+        if self.enabled && !self.is_within(now, self.newest, self.near_secs) {
+            self.stand_still(roster);
+        }
         self.frozen.remove(&peer);
         self.strangers.remove(&peer);
         if !roster.is_living(peer) {
             // What one that stands still had sent before.
-            self.freeze(peer, settled);
+            self.freeze(peer, settled, roster);
         }
         self.newest = self.newest.max(settled);
         if let Some((_, told)) = self.cleared.remove(&peer) {
@@ -225,9 +235,17 @@ impl Absence {
         }
     }
 
+    /// I myself was away: whom I still take for living may be lost by now, and the next match speaks for one only.
+    fn stand_still(&mut self, roster: &Roster) {
+        let unsure = roster.living_ids().filter(|id| *id != roster.my_id() && !self.strangers.contains(id));
+        let unsure: Vec<MemberId> = unsure.filter(|id| !self.frozen.contains_key(id)).collect();
+        unsure.into_iter().for_each(|id| self.freeze(id, self.newest, roster));
+    }
+
     /// I know what this table's owner knew.
     fn adopt(&mut self, now: Now, told: &Told, roster: &Roster) {
         self.began = self.began.min(told.began);
+        self.up = self.up.min(told.up);
         for (&id, &t) in told.table.iter().filter(|(id, _)| **id != roster.my_id()) {
             if roster.is_living(id) && self.is_within(now, t, self.near_secs) {
                 self.strangers.remove(&id);
@@ -235,15 +253,20 @@ impl Absence {
             } else if self.frozen.get(&id).is_none_or(|own| *own < t)
                 && (!roster.is_living(id) || self.frozen.contains_key(&id) || self.strangers.remove(&id))
             {
-                self.freeze(id, t);
+                self.freeze(id, t, roster);
             }
         }
     }
 
-    fn freeze(&mut self, id: MemberId, t: Second) {
+    fn freeze(&mut self, id: MemberId, t: Second, roster: &Roster) {
         if self.frozen.len() >= FROZEN_MAX && !self.frozen.contains_key(&id) {
             let oldest = self.frozen.iter().min_by_key(|(_, t)| **t).map(|(id, _)| *id);
-            oldest.and_then(|id| self.frozen.remove(&id));
+            if let Some(oldest) = oldest {
+                self.frozen.remove(&oldest);
+                if roster.is_living(oldest) {
+                    self.strangers.insert(oldest);
+                }
+            }
         }
         self.frozen.insert(id, t);
     }
@@ -261,7 +284,7 @@ impl Absence {
     }
 
     /// A member was lost: what I heard of it stands still, from before its silence began.
-    pub fn handle_gone(&mut self, now: Now, id: MemberId) {
+    pub fn handle_gone(&mut self, now: Now, id: MemberId, roster: &Roster) {
         self.asked.remove(&id);
         self.cleared.remove(&id);
         self.do_without(id);
@@ -269,7 +292,7 @@ impl Absence {
             return;
         }
         let before = now.wall.second().minus(self.silence_secs);
-        self.freeze(id, self.newest.min(before));
+        self.freeze(id, self.newest.min(before), roster);
     }
 
     /// A run is over, or a member is forgotten: its id means nothing any more.
@@ -281,10 +304,21 @@ impl Absence {
         self.do_without(id);
     }
 
-    /// A PULL of entries begins; `old`: I hold entries older than G/2.
-    pub fn handle_pull(&mut self, from: MemberId, old: bool) {
+    /// A PULL of entries begins; `old`: I hold entries older than G/2. If not, I take over my source's past with its entries,
+    /// and nothing I heard before counts: of what it brings I know no deletes.
+    pub fn handle_pull(&mut self, now: Now, from: MemberId, old: bool, roster: &Roster) {
         self.fresh = !old;
+        self.fresh_until = now.wall.second().plus(self.half_secs / 2);
         self.takes_over = !old;
+        if !old {
+            self.frozen.clear();
+            self.asked.clear();
+            self.cleared.clear();
+            self.strangers = roster.living_ids().filter(|id| *id != roster.my_id()).collect();
+            self.newest = now.wall.second();
+            self.began = self.began.max(now.wall.second().minus(self.half_secs.saturating_add(1)));
+            self.up = now.wall.second();
+        }
         self.handle_source(from);
     }
 
@@ -316,20 +350,14 @@ impl Absence {
         }
     }
 
+    /// Do I know nothing but what my source tells? A PULL that hangs for long leaves entries that have grown old meanwhile.
+    fn does_take_over(&self, now: Now) -> bool {
+        self.takes_over && now.wall.second() <= self.fresh_until
+    }
+
     /// With whom HEARDs are exchanged when this member is met: with my source and nobody else while there is one.
     pub fn counterpart(&self, met: MemberId) -> MemberId {
         self.source.unwrap_or(met)
-    }
-
-    /// I have dropped what was old: nothing I heard counts, and the next PULL takes over its source's table.
-    pub fn handle_dropped(&mut self, now: Now, source: MemberId, roster: &Roster) {
-        self.frozen.clear();
-        self.asked.clear();
-        self.cleared.clear();
-        self.strangers = roster.living_ids().filter(|id| *id != roster.my_id()).collect();
-        self.newest = now.wall.second();
-        self.began = now.wall.second().minus(self.half_secs.saturating_add(1));
-        self.handle_pull(source, false);
     }
 
     /// All that I heard, for HEARD and for storage: self first, the lately heard, then the others as far as a frame goes.
@@ -348,14 +376,15 @@ impl Absence {
             table.entry(id).or_insert(t);
         }
         // What a PULL brings is its source's, and only the source is told meanwhile.
-        let began = if self.takes_over { now.wall.second() } else { self.began };
-        Told { living: count, began, table }
+        let empty = self.does_take_over(now);
+        let of = |t: Second| if empty { now.wall.second() } else { t.min(now.wall.second()) };
+        Told { living: count, began: of(self.began), up: of(self.up), table }
     }
 
     /// Takes up what an earlier run on this storage had heard.
-    pub fn restore(&mut self, table: &[(MemberId, Second)]) {
+    pub fn restore(&mut self, table: &[(MemberId, Second)], roster: &Roster) {
         for &(id, t) in table.iter().take(FROZEN_MAX) {
-            self.freeze(id, t);
+            self.freeze(id, t, roster);
         }
     }
 
@@ -408,13 +437,9 @@ impl Absence {
         if answer {
             self.note_sent(now, from);
         }
-        let verdict = match self.takes_over {
+        let verdict = match self.does_take_over(now) {
             true => Verdict::Agree,
-            false => {
-                let of = |id| roster.profile(id).map_or(Second::default(), |p| Wall(p.generation.0).second());
-                let up = of(roster.my_id()).min(of(from));
-                compare(roster.my_id(), &mine, from, &theirs, self.half_secs, up)
-            }
+            false => compare(roster.my_id(), &mine, from, &theirs, self.half_secs),
         };
         if verdict == Verdict::Agree {
             self.clear(now, from, theirs, roster);
@@ -423,7 +448,7 @@ impl Absence {
     }
 
     fn clear(&mut self, now: Now, from: MemberId, theirs: Told, roster: &Roster) {
-        if self.takes_over && self.source == Some(from) {
+        if self.does_take_over(now) && self.source == Some(from) {
             self.takes_over = false;
             // Whoever holds nothing old but what this member gives knows what it knows.
             let newest = theirs.table.iter().filter(|(id, _)| **id != from).map(|(_, t)| *t).max();
@@ -432,6 +457,10 @@ impl Absence {
             // Whoever agreed with me before agreed with one who knew nothing.
             self.cleared.clear();
             self.adopt(now, &theirs, roster);
+            // The others may have been lost to it long ago; it itself was heard just now.
+            if let Some(own) = own.filter(|own| *own > self.newest) {
+                self.freeze(from, own.min(now.wall.second()), roster);
+            }
             self.settle();
             return;
         }

@@ -44,18 +44,13 @@ fn absence() -> Absence {
 
 fn told(living: u16, began: u64, table: &[(u64, u64)]) -> Told {
     let table = table.iter().map(|&(id, t)| (MemberId(id), second(t))).collect();
-    Told { living, began: second(began), table }
+    Told { living, began: second(began), up: second(began), table }
 }
 
 /// The verdicts of both ends.
 fn both(a: u64, mine: &Told, b: u64, theirs: &Told) -> (Verdict, Verdict) {
-    both_up(0, a, mine, b, theirs)
-}
-
-/// The same, where the first of them began then.
-fn both_up(up: u64, a: u64, mine: &Told, b: u64, theirs: &Told) -> (Verdict, Verdict) {
-    let (a, b, up) = (MemberId(a), MemberId(b), second(up));
-    (compare(a, mine, b, theirs, HALF, up), compare(b, theirs, a, mine, HALF, up))
+    let (a, b) = (MemberId(a), MemberId(b));
+    (compare(a, mine, b, theirs, HALF), compare(b, theirs, a, mine, HALF))
 }
 
 const LATE: u64 = 200_000;
@@ -103,12 +98,16 @@ fn whom_both_lost_long_ago_joins_nobody_unless_all_were_down() {
     let other = told(1, 0, &[(2, LATE), (9, 1_500)]);
     let (a, b) = both(1, &mine, 2, &other);
     assert!(a != Verdict::Agree && b != Verdict::Agree && a != b);
-    assert_eq!(both_up(LATE - 60, 1, &mine, 2, &other), (Verdict::Agree, Verdict::Agree));
+    let up_since = |told: &Told, secs| Told { up: second(secs), ..told.clone() };
+    let (mine, other) = (up_since(&mine, LATE - 60), up_since(&other, LATE - 60));
+    assert_eq!(both(1, &mine, 2, &other), (Verdict::Agree, Verdict::Agree));
+    // One of them took over the past of somebody who had been up.
+    assert_ne!(both(1, &mine, 2, &up_since(&other, 10)).0, Verdict::Agree);
 }
 
 #[test]
 fn told_survives_the_wire() {
-    let mine = told(3, 7, &[(1, LATE), (2, 5)]);
+    let mine = Told { up: second(9), ..told(3, 7, &[(1, LATE), (2, 5)]) };
     let Message::Heard { living, table } = mine.message(MemberId(1)) else { panic!("no HEARD") };
     assert_eq!(Told::from_wire(MemberId(1), living, &table), mine);
 }
@@ -121,7 +120,7 @@ fn of_the_living_one_match_speaks_for_all_of_the_lost_none_does() {
     a.handle_match(at(100), MemberId(2), second(97), &r);
     assert_eq!(a.heard(at(100), MemberId(4), &r), Some(second(97)));
     r.set_liveness(at(200).mono, MemberId(4), Liveness::Dead);
-    a.handle_gone(at(200), MemberId(4));
+    a.handle_gone(at(200), MemberId(4), &r);
     a.handle_match(at(300), MemberId(2), second(297), &r);
     assert_eq!(a.heard(at(300), MemberId(4), &r), Some(second(97)), "stands still");
     r.set_liveness(at(400).mono, MemberId(4), Liveness::Alive);
@@ -135,7 +134,7 @@ fn a_late_answer_of_a_lost_member_does_not_make_it_unheard_of() {
     let mut a = absence();
     let mut r = roster(1, &[2, 3]);
     r.set_liveness(at(100).mono, MemberId(3), Liveness::Dead);
-    a.handle_gone(at(100), MemberId(3));
+    a.handle_gone(at(100), MemberId(3), &r);
     a.handle_match(at(105), MemberId(3), second(102), &r);
     assert_eq!(a.heard(at(105), MemberId(3), &r), Some(second(102)));
     assert_eq!(a.told(at(105), &r).table.get(&MemberId(3)), Some(&second(102)));
@@ -147,7 +146,7 @@ fn heard_stops_before_the_silence_that_ended_in_death() {
     let mut r = roster(1, &[2, 3]);
     a.handle_match(at(1_000), MemberId(2), second(1_000), &r);
     r.set_liveness(at(1_000).mono, MemberId(3), Liveness::Dead);
-    a.handle_gone(at(1_000), MemberId(3));
+    a.handle_gone(at(1_000), MemberId(3), &r);
     let lan = Config::lan().detector;
     let silence = (lan.patience * 2 + lan.beat_period * 2).as_secs();
     assert_eq!(a.heard(at(1_001), MemberId(3), &r), Some(second(1_000 - silence)));
@@ -197,7 +196,7 @@ fn a_newcomer_that_joined_empty_takes_over_what_its_source_heard() {
         r.merge(at(99_999), &member(id));
         a.handle_new(MemberId(id));
     }
-    a.handle_pull(MemberId(2), false);
+    a.handle_pull(at(LATE), MemberId(2), false, &r);
     assert!(a.believes(at(99_999), MemberId(2), true, &r) && !a.believes(at(99_999), MemberId(2), false, &r));
     let source = told(3, 0, &[(2, 100_000), (3, 99_990), (7, 50_000)]);
     assert_eq!(a.handle_heard(at(100_000), MemberId(2), source, &r).0, Verdict::Agree);
@@ -216,7 +215,7 @@ fn who_pulls_tells_nobody_but_its_source_what_it_knows() {
         r.merge(at(LATE), &member(id));
         a.handle_new(MemberId(id));
     }
-    a.handle_pull(MemberId(2), false);
+    a.handle_pull(at(LATE), MemberId(2), false, &r);
     // A page with old entries has come, its source's HEARD has not: 3, of the other side, must not agree with an empty table.
     a.handle_taken(Stamp::at(Wall(START * 1_000)));
     let other = told(1, 0, &[(1, LATE), (3, LATE)]);
@@ -236,15 +235,15 @@ fn a_source_without_a_table_holds_nobody_up() {
     let r = roster(1, &[2]);
     let pulled = || {
         let mut a = Absence::new(&Config::lan(), at(LATE));
-        a.handle_pull(MemberId(2), false);
+        a.handle_pull(at(LATE), MemberId(2), false, &r);
         assert!(a.ask(at(LATE), MemberId(2), &r).is_some());
-        a.handle_gone(at(LATE), MemberId(9));
+        a.handle_gone(at(LATE), MemberId(9), &r);
         a.handle_joined();
         assert_eq!(a.counterpart(MemberId(3)), MemberId(2));
         a
     };
     let mut gone = pulled();
-    gone.handle_gone(at(LATE + 1), MemberId(2));
+    gone.handle_gone(at(LATE + 1), MemberId(2), &r);
     assert_eq!(gone.counterpart(MemberId(3)), MemberId(3));
     let mut silent = pulled();
     assert!(silent.ask(at(LATE + 9), MemberId(2), &r).is_none());
@@ -258,7 +257,7 @@ fn a_restarted_member_judges_its_absence_by_the_stored_table() {
     let met = |stored: &[(MemberId, Second)]| {
         let mut a = Absence::new(&Config::lan(), at(LATE));
         a.handle_taken(Stamp::at(Wall(START * 1_000)));
-        a.restore(stored);
+        a.restore(stored, &roster(1, &[]));
         let r = roster(1, &[2]);
         a.handle_new(MemberId(2));
         // 11 was the id of my last run.
@@ -286,4 +285,50 @@ fn switched_off_everybody_is_near() {
     let r = roster(1, &[2]);
     a.handle_new(MemberId(2));
     assert!(a.is_near(at(1_000_000), MemberId(2), &r) && a.ask(at(1), MemberId(2), &r).is_none());
+}
+
+#[test]
+fn who_took_over_a_past_heard_its_source_just_now_and_the_others_when_the_source_did() {
+    let r = roster(1, &[2, 3]);
+    let mut a = Absence::new(&Config::lan(), at(LATE));
+    a.handle_pull(at(LATE), MemberId(2), false, &r);
+    a.handle_heard(at(LATE), MemberId(2), told(1, 0, &[(2, LATE), (3, 5_000)]), &r);
+    a.handle_joined();
+    let heard = |id| a.heard(at(LATE + 1), MemberId(id), &r);
+    assert_eq!((heard(2), heard(3)), (Some(second(LATE)), Some(second(5_000))));
+    let own = a.told(at(LATE + 1), &r);
+    assert_eq!((own.began, own.up), (second(0), second(0)), "its past is the source's");
+}
+
+#[test]
+fn a_pull_that_hangs_leaves_no_newcomer() {
+    let mut a = absence();
+    let r = roster(1, &[2]);
+    a.handle_pull(at(LATE), MemberId(2), false, &r);
+    a.handle_taken(Stamp::at(Wall((START + LATE - 100) * 1_000)));
+    let other = told(3, 0, &[(2, LATE + u64::from(DAY)), (3, LATE + u64::from(DAY))]);
+    let later = at(LATE + u64::from(DAY));
+    assert!(a.believes(at(LATE + u64::from(HALF) / 2), MemberId(2), true, &r));
+    assert!(!a.believes(later, MemberId(2), true, &r), "what it held has outlived its tombstones");
+    assert_eq!(a.handle_heard(later, MemberId(2), other, &r).0, Verdict::Lose);
+}
+
+#[test]
+fn who_was_away_itself_takes_one_match_for_one_member_only() {
+    let mut a = absence();
+    let r = roster(1, &[2, 3]);
+    a.handle_match(at(100), MemberId(2), second(97), &r);
+    a.handle_match(at(LATE), MemberId(2), second(LATE - 3), &r);
+    let heard = |id| a.heard(at(LATE), MemberId(id), &r);
+    assert_eq!((heard(2), heard(3)), (Some(second(LATE - 3)), Some(second(97))));
+}
+
+#[test]
+fn who_holds_nothing_old_takes_over_its_source_and_forgets_what_its_disk_told() {
+    let r = roster(1, &[2, 3]);
+    let mut a = Absence::new(&Config::lan(), at(LATE));
+    a.restore(&[(MemberId(3), second(LATE - 20))], &r);
+    a.handle_pull(at(LATE), MemberId(2), false, &r);
+    a.handle_heard(at(LATE), MemberId(2), told(1, 0, &[(2, LATE), (3, 7_000)]), &r);
+    assert_eq!(a.heard(at(LATE), MemberId(3), &r), Some(second(7_000)));
 }

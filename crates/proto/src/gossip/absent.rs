@@ -67,7 +67,7 @@ impl Gossip {
         self.rumors.drop_entries_until(until);
         let dropped = gone.len() as u64;
         self.dropped.extend(gone);
-        self.absence.handle_dropped(now, winner, &self.roster);
+        self.absence.handle_pull(now, winner, false, &self.roster);
         // Comparisons and sessions under way are of what I held.
         self.beaten.clear();
         let living: Vec<MemberId> = self.roster.living_ids().collect();

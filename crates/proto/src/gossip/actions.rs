@@ -125,7 +125,7 @@ impl Gossip {
                 if tree == Tree::Entries {
                     if cursor == 0 {
                         let old = self.store.holds_until(self.absence.old_until(now));
-                        self.absence.handle_pull(to, old);
+                        self.absence.handle_pull(now, to, old, &self.roster);
                     } else {
                         self.absence.handle_source(to);
                     }

@@ -155,7 +155,7 @@ impl Gossip {
             self.absence.handle_new(id);
         }
         if !member.liveness.is_living() {
-            self.absence.handle_gone(now, id);
+            self.absence.handle_gone(now, id, &self.roster);
             self.forget(now, id);
         }
         // Alive again, at a newer incarnation if it is accused anew: two changes in one.

@@ -29,7 +29,7 @@ impl Gossip {
                         self.join.remember(member.address, &mut self.rng);
                     }
                 }
-                Write::Heard(table) => self.absence.restore(table),
+                Write::Heard(table) => self.absence.restore(table, &self.roster),
                 Write::Entry { place, entry } => {
                     self.absence.handle_taken(entry.version.stamp);
                     self.store.restore(now, *place, entry);

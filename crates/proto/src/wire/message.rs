@@ -367,7 +367,8 @@ pub enum Message {
         /// The piece.
         bytes: Arc<[u8]>,
     },
-    /// 5 B + 12 B each: when entries were last known equal (`S7`).
+    /// 5 B + 12 B each: when entries were last known equal (`S7`). The sender's own id stands three times: how far back it goes,
+    /// since when it or its source has been up, now.
     Heard {
         /// Living members the sender knows.
         living: u16,
