@@ -8,6 +8,8 @@ use crate::time::Mono;
 
 /// CHALLENGEs per second.
 const CHALLENGES_PER_SECOND: f64 = 1_000.0;
+/// One WELCOME and one CHALLENGE of any size may always follow a pause.
+const DEPTH_MIN: f64 = 3_000.0;
 const MINUTE_NS: u64 = 60_000_000_000;
 
 /// Cookies: keyed hash of (address, id, minute) under a secret of the process.
@@ -51,10 +53,12 @@ impl Cookies {
     }
 }
 
-/// At most 1,000 CHALLENGEs per second; they and WELCOMEs together at most B/2, over a depth of half a second. Who is not
-/// welcomed asks again.
+/// At most 1,000 CHALLENGEs per second; they and WELCOMEs together at most B/2, over a depth of a tenth of a second: the budget
+/// never holds them back, so what they may take at once is what a second may take above the buckets. Who is not welcomed asks
+/// again.
 pub(super) struct Gate {
     bytes_per_second: f64,
+    depth: f64,
     bytes: f64,
     challenges: f64,
     filled: Mono,
@@ -63,18 +67,14 @@ pub(super) struct Gate {
 impl Gate {
     pub(super) fn new(bytes_per_second_max: u64, now: Mono) -> Gate {
         let bytes_per_second = bytes_per_second_max as f64 / 2.0;
-        Gate {
-            bytes_per_second,
-            bytes: bytes_per_second / 2.0,
-            challenges: CHALLENGES_PER_SECOND / 4.0,
-            filled: now,
-        }
+        let depth = (bytes_per_second / 10.0).max(DEPTH_MIN);
+        Gate { bytes_per_second, depth, bytes: depth, challenges: CHALLENGES_PER_SECOND / 4.0, filled: now }
     }
 
     fn fill(&mut self, now: Mono) {
         let elapsed = now.since(self.filled).as_secs_f64();
         self.filled = self.filled.max(now);
-        self.bytes = (self.bytes + elapsed * self.bytes_per_second).min(self.bytes_per_second / 2.0);
+        self.bytes = (self.bytes + elapsed * self.bytes_per_second).min(self.depth);
         let challenges = self.challenges + elapsed * CHALLENGES_PER_SECOND;
         self.challenges = challenges.min(CHALLENGES_PER_SECOND / 4.0);
     }

@@ -420,7 +420,7 @@ impl Join {
         match peer.or_else(|| self.welcomed_by.filter(|s| fit(s.id))) {
             Some(next) => {
                 pull.turn_to(next);
-                self.ask(now, roster);
+                self.ask_again(now, roster);
             }
             None => {
                 self.metrics.pulls_given_up += 1;
@@ -500,6 +500,15 @@ impl Join {
             };
             let same = Source { stream_failed: false, ..pull.source };
             pull.turn_to(next.unwrap_or(same));
+        }
+        self.ask_again(now, roster);
+    }
+
+    /// Asks a source that may have been replaced meanwhile: the new run at its address, whose pages carry another id, must let me
+    /// in first.
+    fn ask_again(&mut self, now: Mono, roster: &Roster) {
+        if let Some(pull) = self.pull.as_mut() {
+            pull.source.admitted &= roster.is_living(pull.source.id);
         }
         self.ask(now, roster);
     }

@@ -588,6 +588,34 @@ fn a_source_that_starts_anew_lets_its_joiners_in_anew_at_once() {
 }
 
 #[test]
+fn a_source_restarted_before_its_turn_is_asked_under_its_new_id() {
+    let mut w = World::new(24);
+    let n = w.add();
+    w.start(n, vec![seed(address(8))]);
+    let (now, p) = (w.now, &mut w.peers[n]);
+    let (welcomer, source) = (member("w", 5, 80, address(8)), member("x", 5, 90, address(9)));
+    let named = [(source.id(), source.address())];
+    p.join.handle_welcome(now, address(8), &welcomer, &named, &p.roster, &mut p.rng);
+    p.roster.merge(now, &welcomer);
+    p.join.handle_welcome(now, address(9), &source, &[], &p.roster, &mut p.rng);
+    p.roster.merge(now, &source);
+    let page = |tree, last| Page { tree, from: 0, next: 0, last, records: Vec::new(), claims: Vec::new() };
+    p.join.handle_page(now, source.id(), &page(Tree::Members, true), &p.roster);
+    let again = member("w", 6, 81, address(8));
+    p.roster.merge(now, &again);
+    p.join.handle_gone(now, welcomer.id());
+    while p.join.poll_action().is_some() {}
+    // The source joins itself and has no list: whoever welcomed me is next.
+    p.join.handle_page(now, source.id(), &page(Tree::Entries, false), &p.roster);
+    let asked = std::iter::from_fn(|| p.join.poll_action()).collect::<Vec<_>>();
+    let hello = |a: &Action| matches!(a, Action::SendTo { message: Message::Hello { .. }, .. });
+    assert!(asked.iter().all(hello) && asked.len() == 1, "nothing for a run that is over: {asked:?}");
+    p.join.handle_welcome(now, address(8), &again, &[], &p.roster, &mut p.rng);
+    let asked = std::iter::from_fn(|| p.join.poll_action()).collect::<Vec<_>>();
+    assert!(matches!(asked[..], [Action::PullStream { to, .. }] if to == again.id()), "{asked:?}");
+}
+
+#[test]
 fn a_join_never_hangs_where_no_stream_can_be_opened() {
     let mut w = World::new(21);
     for n in 0..3 {
