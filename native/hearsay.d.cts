@@ -45,7 +45,7 @@ export declare class NativeCluster {
    * A page of packed entries after `after`, in key order. Each is of kind 1 if another follows, though that may be on the next page, and
    * 0 if not. Without `values` they are left out.
    */
-  scan(prefix: string, after: string | undefined | null, values: boolean): Buffer
+  scan(prefix: string, after: Buffer | undefined | null, values: boolean): Buffer
   /** The own record, packed. */
   me(): Buffer | null
   /** All members, packed. */

@@ -229,14 +229,15 @@ export class State<S extends SchemaShape = AnySchema> {
     if (typeof prefix !== 'string') {
       throw new HearsayError('ERR_HEARSAY_ARGUMENT', `prefix must be a string, got ${show(prefix)}`)
     }
-    let after: string | undefined
+    // Bytes, as a key of a foreign writer need not be UTF-8.
+    let after: Buffer | undefined
     for (;;) {
       const page = this.#call((native) => native.scan(prefix, after, values))
       if (page.length === 0) return
       yield page
       const last = lastRecord(page)
       if (page[last + 4] !== MORE) return
-      after = page.toString('utf8', last + 9, last + 9 + page.readUInt32LE(last + 5))
+      after = page.subarray(last + 9, last + 9 + page.readUInt32LE(last + 5))
     }
   }
 

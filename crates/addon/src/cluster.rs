@@ -315,10 +315,12 @@ impl NativeCluster {
     /// A page of packed entries after `after`, in key order. Each is of kind 1 if another follows, though that may be on the next page, and
     /// 0 if not. Without `values` they are left out.
     #[napi]
-    pub fn scan(&self, prefix: String, after: Option<String>, values: bool) -> Result<Buffer, JsError> {
-        let after = after.as_deref().map(str::as_bytes);
-        let entries =
-            self.shared.handle()?.scan(prefix.as_bytes(), after, SCAN_CHUNK_MAX).map_err(refused)?;
+    pub fn scan(&self, prefix: String, after: Option<Buffer>, values: bool) -> Result<Buffer, JsError> {
+        let entries = self
+            .shared
+            .handle()?
+            .scan(prefix.as_bytes(), after.as_deref(), SCAN_CHUNK_MAX)
+            .map_err(refused)?;
         let mut packed = Vec::new();
         let more_beyond = entries.len() == SCAN_CHUNK_MAX;
         let mut rest = entries.iter().peekable();

@@ -57,6 +57,12 @@ impl Budget {
             self.tokens[b] += take;
             over -= take;
         }
+        // What the detector took beyond all buckets is paid back by all, else the sum of a second would exceed the limit.
+        for b in 1..3 {
+            let take = self.tokens[b].min(-self.tokens[0]).max(0.0);
+            self.tokens[b] -= take;
+            self.tokens[0] += take;
+        }
     }
 
     fn own(class: Class) -> usize {
@@ -145,6 +151,25 @@ mod tests {
         }
         assert!(spent <= 125_000, "{spent}");
         assert!(spent > 115_000, "{spent}");
+    }
+
+    #[test]
+    fn what_the_detector_takes_is_held_back_from_all_others() {
+        let mut budget = Budget::new(100_000, Mono(0));
+        let mut spent = 0usize;
+        for ms in 0..1000u64 {
+            let now = Mono(ms * 1_000_000);
+            if ms == 800 {
+                assert!(budget.try_spend(now, Class::Detector, 20_000));
+                spent += 20_000;
+            }
+            for class in [Class::Entries, Class::Repair, Class::Members] {
+                while budget.try_spend(now, class, 500) {
+                    spent += 500;
+                }
+            }
+        }
+        assert!((115_000..=126_000).contains(&spent), "{spent}");
     }
 
     #[test]
