@@ -272,6 +272,8 @@ impl World {
         let runs = h.runs + 1;
         h.clear();
         h.runs = runs;
+        // Each run has a budget of its own.
+        h.second.1 = 0;
         h.seeds = seeds.to_vec();
         h.gossip = Some(gossip);
         self.resolve_later(host, runs, RESOLVE_PAUSE);
