@@ -80,6 +80,11 @@ impl Told {
         Told { living, began, up, table }
     }
 
+    /// Said by one that takes over a past, and knows nothing till then: of nobody but itself, and since now.
+    fn takes_over(&self) -> bool {
+        self.table.len() <= 1 && self.table.values().all(|now| *now == self.began)
+    }
+
     fn message(&self, me: MemberId) -> Message {
         let lines = self.table.iter().map(|(id, t)| (*id, *t));
         Message::Heard {
@@ -457,6 +462,8 @@ impl Absence {
             // Whoever agreed with me before agreed with one who knew nothing.
             self.cleared.clear();
             self.adopt(now, &theirs, roster);
+            // It heard from me before I knew anything, and will ask again.
+            self.sent.remove(&from);
             // The others may have been lost to it long ago; it itself was heard just now.
             if let Some(own) = own.filter(|own| *own > self.newest) {
                 self.freeze(from, own.min(now.wall.second()), roster);
@@ -465,6 +472,10 @@ impl Absence {
             return;
         }
         self.cleared.retain(|_, (until, _)| now.mono <= *until);
+        if theirs.takes_over() {
+            // It will hold another's past, which I have not agreed with.
+            return;
+        }
         if self.cleared.len() >= PENDING_MAX && !self.cleared.contains_key(&from) {
             let first = self.cleared.iter().min_by_key(|(_, (until, _))| *until).map(|(id, _)| *id);
             first.and_then(|id| self.cleared.remove(&id));

@@ -73,10 +73,6 @@ impl Gossip {
         let living: Vec<MemberId> = self.roster.living_ids().collect();
         living.into_iter().for_each(|id| self.sync.handle_gone(now, id));
         self.tell(Event::Rejoined { dropped });
-        if self.join.is_joining() {
-            self.ask_heard(now, winner);
-            return;
-        }
         let Some(member) = self.roster.get(winner) else { return };
         let known = self.roster.me().profile.generation.0.saturating_add(1);
         let generation = Generation(known.max(now.wall.0).min(Generation::MAX.0));
