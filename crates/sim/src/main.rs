@@ -28,7 +28,7 @@ const USAGE: &str = "hearsay-sim <command> [options]
   acceptance sync [--small] [--only repair|load|churn|bulk|return|deletes]   the rows of anti-entropy and deletes
   baseline crash | split                            SWIM + Lifeguard in the same network [--crashes N --hours H --no-tcp]
   deletes             --histories N random histories of deletes, splits and absences from --seed on: no value comes back
-                      [--without-s7: with the rule switched off, where values must come back]
+                      [--without-s7: with the rule switched off, where values must come back] [--rough: more members and faults]
   ablation [--small]  each rule of the detector switched off: what it buys
   traffic             payload by kind of message without faults but loss, over --hours member-hours
   phi-paper           the experiment of the phi paper
@@ -56,6 +56,7 @@ struct Arguments {
     rate: f64,
     histories: u64,
     without_s7: bool,
+    rough: bool,
 }
 
 fn arguments() -> Result<Arguments, String> {
@@ -81,6 +82,7 @@ fn arguments() -> Result<Arguments, String> {
         rate: 0.0,
         histories: 10_000,
         without_s7: false,
+        rough: false,
     };
     while let Some(flag) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{flag} needs a value"));
@@ -108,6 +110,7 @@ fn arguments() -> Result<Arguments, String> {
             "--rate" => a.rate = number(value()?)?,
             "--histories" => a.histories = number(value()?)? as u64,
             "--without-s7" => a.without_s7 = true,
+            "--rough" => a.rough = true,
             "--no-tcp" => a.tcp = false,
             "--small" => a.small = true,
             "--wan" => a.settings.wan = true,
@@ -281,10 +284,12 @@ fn run(a: &Arguments) -> Result<bool, String> {
         ["load"] => Ok(load(a)),
         ["acceptance", ref parts @ ..] if !parts.is_empty() => acceptance_table(a, parts),
         ["deletes"] => {
-            let tally = deletes::run(s.seed, a.histories, !a.without_s7, a.threads, |seed, faults| {
+            let style = deletes::Style { absence: !a.without_s7, rough: a.rough };
+            let tally = deletes::run(s.seed, a.histories, style, a.threads, |seed, faults| {
                 if !a.without_s7 {
+                    let rough = if a.rough { " --rough" } else { "" };
                     eprintln!(
-                        "FAILED seed {seed}: {}\n  repeat: hearsay-sim deletes --seed {seed} --histories 1",
+                        "FAILED seed {seed}: {}\n  repeat: hearsay-sim deletes --seed {seed} --histories 1{rough}",
                         faults.join("; ")
                     );
                 }

@@ -354,7 +354,7 @@ fn difference(
 
 fn histories(scale: SyncScale, absence: bool) -> Vec<Cell> {
     let count = if absence { scale.histories } else { scale.histories.min(300) };
-    let tally = deletes::run(scale.seed, count, absence, 1, |_, _| {});
+    let tally = deletes::run(scale.seed, count, deletes::Style { absence, rough: false }, 1, |_, _| {});
     let what = if absence {
         "histories with a deleted value that came back"
     } else {
