@@ -35,7 +35,7 @@ const CLEARED_FOR: Duration = Duration::from_secs(60);
 /// Members heard of at all, whoever is living apart; the one heard longest ago goes.
 const FROZEN_MAX: usize = 16_384;
 /// Bytes of a HEARD besides its table, and of one line of it.
-const HEAD_BYTES: usize = 5 + 12;
+const HEAD_BYTES: usize = 5 + 2 * 12;
 const LINE_BYTES: usize = 12;
 
 /// What one side says: how many live and were heard lately, since when it knows of anything, and what it heard of whom.
@@ -96,9 +96,8 @@ impl Told {
 
 /// Compares what both sides told (`S7`). A conflict: what they heard of some member known to both lies more than G/2 apart; or
 /// both go back further than that and know nobody in common, or nobody whom both heard within G/2 while one of them has been up
-/// for longer (members that were all down deleted nothing). The side with fewer living
-/// members loses; of equal ones, the side without the smallest id among those that only one side has heard of lately. Both ends
-/// come to the same end.
+/// for longer (members that were all down deleted nothing). The side with fewer living members loses; of equal ones, the side
+/// without the smallest id among those that only one side has heard of lately. Both ends come to the same end.
 pub fn compare(me: MemberId, mine: &Told, peer: MemberId, theirs: &Told, half_secs: u32) -> Verdict {
     let now = mine.table.get(&me).max(theirs.table.get(&peer)).copied().unwrap_or_default();
     let before = now.minus(half_secs);
