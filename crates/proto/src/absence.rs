@@ -96,7 +96,7 @@ impl Told {
 
 /// Compares what both sides told (`S7`). A conflict: what they heard of some member known to both lies more than G/2 apart; or
 /// both go back further than that and know nobody in common, or nobody whom both heard within G/2 while one of them has been up
-/// for longer (members that were all down deleted nothing). The side with fewer living members loses; of equal ones, the side
+/// for longer, or went down more than G/8 before the other (members that were all down deleted nothing). The side with fewer living members loses; of equal ones, the side
 /// without the smallest id among those that only one side has heard of lately. Both ends come to the same end.
 pub fn compare(me: MemberId, mine: &Told, peer: MemberId, theirs: &Told, half_secs: u32) -> Verdict {
     let now = mine.table.get(&me).max(theirs.table.get(&peer)).copied().unwrap_or_default();
@@ -105,7 +105,9 @@ pub fn compare(me: MemberId, mine: &Told, peer: MemberId, theirs: &Told, half_se
         mine.table.iter().filter_map(|(id, &t)| Some((t, *theirs.table.get(id)?))).collect();
     let apart = common.iter().any(|(a, b)| a.0.abs_diff(b.0) > half_secs);
     let joint = common.iter().any(|(a, b)| *a.min(b) >= before);
-    let strange = common.is_empty() || (!joint && mine.up.min(theirs.up) < before);
+    let together =
+        mine.up.min(theirs.up) >= before && common.iter().all(|(a, b)| a.0.abs_diff(b.0) <= half_secs / 4);
+    let strange = common.is_empty() || (!joint && !together);
     let conflict = apart || (strange && mine.began < before && theirs.began < before);
     if !conflict {
         return Verdict::Agree;
@@ -136,6 +138,8 @@ pub struct Absence {
     began: Second,
     /// See [`Told::up`].
     up: Second,
+    /// Since when what I know is my own: the start, or the last rejoin.
+    since: Second,
     /// What I heard of members that are lost, or back but not matched since.
     frozen: BTreeMap<MemberId, Second>,
     /// Living members of whom I know nothing.
@@ -168,6 +172,7 @@ impl Absence {
             newest: now.wall.second(),
             began: now.wall.second(),
             up: now.wall.second(),
+            since: now.wall.second(),
             frozen: BTreeMap::new(),
             strangers: BTreeSet::new(),
             asked: BTreeMap::new(),
@@ -308,7 +313,12 @@ impl Absence {
         self.do_without(id);
     }
 
-    /// A PULL of entries begins; `old`: I hold entries older than G/2. If not, I take over my source's past with its entries,
+    /// Have I been here for so long that I may have seen deletes whose tombstones are gone?
+    pub fn goes_back(&self, now: Now) -> bool {
+        self.enabled && !self.is_within(now, self.since, self.half_secs)
+    }
+
+    /// A PULL of entries begins; `old`: I hold entries older than G/2, or go back that far. If not, I take over my source's past with its entries,
     /// and nothing I heard before counts: of what it brings I know no deletes.
     pub fn handle_pull(&mut self, now: Now, from: MemberId, old: bool, roster: &Roster) {
         self.fresh = !old;
@@ -322,6 +332,7 @@ impl Absence {
             self.newest = now.wall.second();
             self.began = self.began.max(now.wall.second().minus(self.half_secs.saturating_add(1)));
             self.up = now.wall.second();
+            self.since = self.up;
         }
         self.handle_source(from);
     }

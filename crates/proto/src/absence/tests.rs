@@ -101,6 +101,13 @@ fn whom_both_lost_long_ago_joins_nobody_unless_all_were_down() {
     let up_since = |told: &Told, secs| Told { up: second(secs), ..told.clone() };
     let (mine, other) = (up_since(&mine, LATE - 60), up_since(&other, LATE - 60));
     assert_eq!(both(1, &mine, 2, &other), (Verdict::Agree, Verdict::Agree));
+    let later = told(1, 0, &[(2, LATE), (9, 1_000 + u64::from(HALF) / 4 + 1)]);
+    let later = up_since(&later, LATE - 60);
+    assert_ne!(
+        both(1, &mine, 2, &later).0,
+        Verdict::Agree,
+        "it went on, and may have deleted, after the other was down"
+    );
     // One of them took over the past of somebody who had been up.
     assert_ne!(both(1, &mine, 2, &up_since(&other, 10)).0, Verdict::Agree);
 }
@@ -331,4 +338,14 @@ fn who_holds_nothing_old_takes_over_its_source_and_forgets_what_its_disk_told() 
     a.handle_pull(at(LATE), MemberId(2), false, &r);
     a.handle_heard(at(LATE), MemberId(2), told(1, 0, &[(2, LATE), (3, 7_000)]), &r);
     assert_eq!(a.heard(at(LATE), MemberId(3), &r), Some(second(7_000)));
+}
+
+#[test]
+fn who_has_been_here_for_long_takes_over_no_past_unasked() {
+    let a = Absence::new(&Config::lan(), at(100));
+    assert!(!a.goes_back(at(100 + u64::from(HALF))));
+    assert!(a.goes_back(at(101 + u64::from(HALF))), "it may have seen deletes that nobody holds any more");
+    let (mut a, r) = (a, roster(1, &[2]));
+    a.handle_pull(at(LATE), MemberId(2), false, &r);
+    assert!(!a.goes_back(at(LATE + 1)), "a rejoin begins anew");
 }

@@ -124,7 +124,8 @@ impl Gossip {
                 self.transfer.pull(now, tree, address, cursor, &self.roster);
                 if tree == Tree::Entries {
                     if cursor == 0 {
-                        let old = self.store.holds_until(self.absence.old_until(now));
+                        let until = self.absence.old_until(now);
+                        let old = self.absence.goes_back(now) || self.store.holds_until(until);
                         self.absence.handle_pull(now, to, old, &self.roster);
                     } else {
                         self.absence.handle_source(to);
