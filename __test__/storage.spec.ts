@@ -125,7 +125,7 @@ test('a path in use, another cluster, damage: refused with the cause, and nothin
   t.regex(other.stdout, /^ERR_HEARSAY_STORAGE .*in use by another member or process/)
   await a.stop()
   await t.throwsAsync(start(t, 'a', { cluster: 'other' }), { message: /belongs to cluster '', not 'other'/ })
-  const file = join(path, 'hearsay.redb')
+  const file = join(path, 'hearsay.log')
   const whole = await readFile(file)
   await writeFile(file, 'not a store')
   await t.throwsAsync(start(t, 'a'), refused(file))

@@ -102,7 +102,7 @@ async fn begin(
         Some(folder) => {
             let label = config.label.clone();
             let opened = blocking(move || {
-                let store = Store::open(&folder, &label)?;
+                let mut store = Store::open(&folder, &label)?;
                 let own = store.own()?;
                 Ok((store, own))
             });
@@ -153,7 +153,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Takes up what the disk holds, and saves the new run before anybody hears of it.
-fn restore(mut gossip: Gossip, store: Store, origin: Instant) -> Result<(Gossip, Store), Error> {
+fn restore(mut gossip: Gossip, mut store: Store, origin: Instant) -> Result<(Gossip, Store), Error> {
     gossip.keep(now_since(origin));
     store.read(|rows| gossip.restore(now_since(origin), rows))?;
     let batch = gossip.persist_own(now_since(origin));

@@ -1,43 +1,44 @@
-//! The optional store on disk: one redb file in a folder of the member's own.
+//! The optional store on disk: a log in a folder of the member's own, rewritten when half of it no longer holds.
 //!
-//! - `mod.rs` the file: opening, what it must hold, reading it whole, writing a batch
-//! - `rows.rs` rows as bytes
+//! The state is in memory anyway; the file is read once, at a start. So rows are only ever added, a batch costs one write and one sync,
+//! and the rows that hold are copied to a new file now and then.
+//!
+//! - `mod.rs` the store: opening, reading it whole, writing a batch, rewriting the file
+//! - `log.rs` the file: batches, each whole or not there
+//! - `rows.rs` rows as bytes, and which of them hold
+//! - `files.rs` the folder, and what else can stand for it
 //! - `writer.rs` the thread that answers `Output::Persist` with `handle_persisted`
 
+#[cfg(test)]
+mod disk;
+mod files;
+mod log;
 mod rows;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use hearsay_proto::image::{Own, Write};
-use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError,
-    TableHandle,
-};
 
 use crate::error::Error;
-use crate::handle::panic_text;
+use files::{Files, Folder};
+use log::Log;
+use rows::{Index, Row};
 
 pub(crate) use writer::{Saved, Writer};
 
 /// Name of the file in the folder.
-const FILE: &str = "hearsay.redb";
-/// Version of tables and rows.
-const SCHEMA: u32 = 1;
-/// Memory for pages of the file; the system caches the rest.
-const CACHE_BYTES: usize = 16 << 20;
+const FILE: &str = "hearsay.log";
+/// Name of the file that is to take its place.
+const NEXT: &str = "hearsay.next";
 /// Rows read at a time.
 const CHUNK: usize = 1_024;
-
-/// One type of table keeps the code of redb in the addon small.
-type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
-const META: Table = TableDefinition::new("hearsay.meta");
-const MEMBERS: Table = TableDefinition::new("hearsay.members");
-const ENTRIES: Table = TableDefinition::new("hearsay.entries");
+/// Bytes of rows copied at a time.
+const COPY_BYTES: usize = 256 << 10;
+/// A file is rewritten when it has twice the bytes that held when it was read or written last, and these.
+const SLACK_BYTES: u64 = 1 << 20;
 
 /// Why the file cannot be used, in words that begin small: the path goes before them.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,39 +58,25 @@ impl Failure {
     }
 }
 
-impl<E: Into<redb::Error>> From<E> for Failure {
-    fn from(error: E) -> Failure {
-        use redb::Error as E;
-        match error.into() {
-            E::DatabaseAlreadyOpen | E::LockProtocolMismatch => {
-                Failure::new("is in use by another member or process")
-            }
-            E::UpgradeRequired(version) => {
-                Failure(format!("was written by another version (file format {version})"))
-            }
-            E::Corrupted(what) => Failure::damaged(what),
-            E::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => Failure::damaged(error),
-            E::Io(error) => Failure(format!("cannot be read or written: {error}")),
-            other => Failure(format!("cannot be read or written: {other}")),
-        }
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        Failure(format!("cannot be read or written: {error}"))
     }
 }
-
-/// What redb does with a file that is not what it was may be a panic.
-fn guarded<T>(act: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    catch_unwind(AssertUnwindSafe(act))
-        .unwrap_or_else(|payload| Err(Failure::damaged(panic_text(payload.as_ref()))))
-}
-
-/// Gives the database; `true`: make it if it is not there.
-type Opener = Box<dyn Fn(bool) -> Result<Database, DatabaseError> + Send>;
 
 /// The file, open and locked.
 pub(crate) struct Store {
     path: PathBuf,
     label: String,
-    opener: Opener,
-    database: Option<Database>,
+    files: Box<dyn Files>,
+    /// `None` after an error from which it has to be opened again.
+    log: Option<Log>,
+    /// Which rows hold, as long as nothing was written since that was found out.
+    index: Option<Index>,
+    /// From this size on the file is rewritten.
+    rewrite_at: u64,
+    /// The name of the file is not known to be on the disk.
+    is_name_due: bool,
 }
 
 impl Store {
@@ -98,21 +85,16 @@ impl Store {
     /// # Errors
     /// [`Error::Storage`]: in use, read-only, full disk, not a store, of another version or cluster, damaged. The file is then as it was.
     pub(crate) fn open(folder: &Path, label: &str) -> Result<Store, Error> {
-        let path = folder.join(FILE);
-        let made = fs::create_dir_all(folder);
-        made.map_err(|error| Failure(format!("cannot be made: {error}")).at(folder))?;
-        let file = path.clone();
-        let opener: Opener = Box::new(move |make| {
-            let mut builder = Builder::new();
-            builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-            if make { builder.create(&file) } else { builder.open(&file) }
-        });
-        Store::with(path, label, opener)
+        let locked = Folder::lock(folder).map_err(|failure| failure.at(folder))?;
+        Store::with(folder.join(FILE), label, Box::new(locked))
     }
 
-    fn with(path: PathBuf, label: &str, opener: Opener) -> Result<Store, Error> {
-        let mut store = Store { path, label: label.to_owned(), opener, database: None };
-        store.reopen(true).map_err(|failure| failure.at(&store.path))?;
+    fn with(path: PathBuf, label: &str, files: Box<dyn Files>) -> Result<Store, Error> {
+        let label = label.to_owned();
+        let mut store =
+            Store { path, label, files, log: None, index: None, rewrite_at: 0, is_name_due: false };
+        let opened = store.open_file().and_then(|is_there| if is_there { Ok(()) } else { store.make() });
+        opened.map_err(|failure| failure.at(&store.path))?;
         Ok(store)
     }
 
@@ -121,167 +103,173 @@ impl Store {
         &self.path
     }
 
-    /// Closes the file and opens it again: what redb asks for after an error of the disk. Without `make` it must be there.
-    fn reopen(&mut self, make: bool) -> Result<(), Failure> {
-        self.close();
-        let database = guarded(|| {
-            let database = (self.opener)(make)?;
-            self.check(&database, make)?;
-            Ok(database)
-        })?;
-        self.database = Some(database);
+    /// Opens the file and finds out which rows hold. Is it there?
+    fn open_file(&mut self) -> Result<bool, Failure> {
+        let Some(bytes) = self.files.open(FILE)? else { return Ok(false) };
+        let mut index = Index::default();
+        let log = Log::open(bytes, &self.label, &mut |at, body| note(&mut index, at, body))?;
+        self.use_log(log);
+        self.index = Some(index);
+        // What a crash left of a rewriting.
+        drop(self.files.remove(NEXT));
+        Ok(true)
+    }
+
+    /// A new file, without rows.
+    fn make(&mut self) -> Result<(), Failure> {
+        let mut log = Log::create(self.files.create(NEXT)?, &self.label)?;
+        log.settle()?;
+        self.files.rename(NEXT, FILE)?;
+        self.is_name_due = true;
+        self.use_log(log);
         Ok(())
     }
 
-    /// Closes the file; another member may open it.
-    fn close(&mut self) {
-        let database = self.database.take();
-        // Whatever closing says: what was committed is on the disk, and nothing else may be.
-        drop(catch_unwind(AssertUnwindSafe(|| drop(database))));
+    fn use_log(&mut self, log: Log) {
+        self.rewrite_at = log.end() * 2 + SLACK_BYTES;
+        self.log = Some(log);
     }
 
-    fn database(&self) -> Result<&Database, Failure> {
-        self.database.as_ref().ok_or_else(|| Failure::new("is closed"))
+    /// The log, opened again if it has to be.
+    fn log(&mut self) -> Result<&mut Log, Failure> {
+        if self.log.is_none() && !self.open_file()? {
+            return Err(Failure::new("is gone"));
+        }
+        self.log.as_mut().ok_or_else(|| Failure::new("is closed"))
     }
 
-    /// Is this a store of this version and cluster? A new one becomes so.
-    fn check(&self, database: &Database, make: bool) -> Result<(), Failure> {
-        let reading = database.begin_read()?;
-        match reading.open_table(META) {
-            Ok(meta) => {
-                let schema = meta.get(&b"schema"[..])?.and_then(|row| row.value().first_chunk().copied());
-                let schema = schema.map(u32::from_le_bytes);
-                if schema != Some(SCHEMA) {
-                    let found = schema.map_or("none".to_owned(), |found| found.to_string());
-                    let text =
-                        format!("was written by another version (schema {found}, this one has {SCHEMA})");
-                    return Err(Failure(text));
-                }
-                let label = meta.get(&b"label"[..])?;
-                let label = label.as_ref().map_or(&b""[..], |row| row.value());
-                if label != self.label.as_bytes() {
-                    let found = String::from_utf8_lossy(label);
-                    return Err(Failure(format!("belongs to cluster '{found}', not '{}'", self.label)));
-                }
-                return Ok(());
-            }
-            Err(TableError::TableDoesNotExist(_)) => {}
-            Err(error) => return Err(error.into()),
+    /// Which rows hold: as known, or found out.
+    fn take_index(&mut self) -> Result<Index, Failure> {
+        self.log()?;
+        if let Some(index) = self.index.take() {
+            return Ok(index);
         }
-        if let Some(other) = reading.list_tables()?.next() {
-            return Err(Failure::damaged(format!("it holds a table '{}'", other.name())));
-        }
-        if !make {
-            return Err(Failure::damaged("it is empty"));
-        }
-        drop(reading);
-        let writing = database.begin_write()?;
-        {
-            let mut meta = writing.open_table(META)?;
-            meta.insert(&b"schema"[..], &SCHEMA.to_le_bytes()[..])?;
-            meta.insert(&b"label"[..], self.label.as_bytes())?;
-            writing.open_table(MEMBERS)?;
-            writing.open_table(ENTRIES)?;
-        }
-        writing.commit()?;
-        Ok(())
+        let mut index = Index::default();
+        self.log()?.read(&mut |at, body| note(&mut index, at, body))?;
+        Ok(index)
     }
 
     /// The own row, if there is one. Blocks.
     ///
     /// # Errors
     /// [`Error::Storage`].
-    pub(crate) fn own(&self) -> Result<Option<Own>, Error> {
-        let read = || -> Result<Option<Own>, Failure> {
-            let meta = self.database()?.begin_read()?.open_table(META)?;
-            let Some(row) = meta.get(&b"own"[..])? else { return Ok(None) };
-            rows::own(row.value()).map(Some).ok_or_else(|| Failure::damaged("the own row"))
-        };
-        guarded(read).map_err(|failure| failure.at(&self.path))
+    pub(crate) fn own(&mut self) -> Result<Option<Own>, Error> {
+        let index = self.take_index().map_err(|failure| failure.at(&self.path))?;
+        let own = index.single().into_iter().find_map(|row| match row {
+            Write::Own(own) => Some(own),
+            _ => None,
+        });
+        self.index = Some(index);
+        Ok(own)
     }
 
-    /// All rows, some at a time. Blocks.
+    /// All rows, some at a time, the own one first. Blocks.
     ///
     /// # Errors
     /// [`Error::Storage`].
-    pub(crate) fn read(&self, mut chunk: impl FnMut(&[Write])) -> Result<(), Error> {
-        let own = self.own()?;
-        chunk(own.map(Write::Own).as_slice());
-        let mut read = || -> Result<(), Failure> {
-            let reading = self.database()?.begin_read()?;
-            if let Some(row) = reading.open_table(META)?.get(&b"heard"[..])? {
-                chunk(&[rows::heard(row.value()).ok_or_else(|| Failure::damaged("what was heard"))?]);
-            }
-            self.read_table(&reading, MEMBERS, rows::member, &mut chunk)?;
-            self.read_table(&reading, ENTRIES, rows::entry, &mut chunk)
-        };
-        guarded(&mut read).map_err(|failure| failure.at(&self.path))
+    pub(crate) fn read(&mut self, chunk: impl FnMut(&[Write])) -> Result<(), Error> {
+        self.read_chunks(chunk).map_err(|failure| failure.at(&self.path))
     }
 
-    fn read_table(
-        &self,
-        reading: &redb::ReadTransaction,
-        table: Table,
-        parse: fn(&[u8], &[u8]) -> Option<Write>,
-        chunk: &mut dyn FnMut(&[Write]),
-    ) -> Result<(), Failure> {
-        let mut rows = Vec::with_capacity(CHUNK);
-        for row in reading.open_table(table)?.iter()? {
-            let (key, value) = row?;
-            let row = parse(key.value(), value.value());
-            rows.push(row.ok_or_else(|| Failure::damaged(format!("a row of {}", table.name())))?);
+    fn read_chunks(&mut self, mut chunk: impl FnMut(&[Write])) -> Result<(), Failure> {
+        let index = self.take_index()?;
+        chunk(&index.single());
+        let (mut rows, mut held_bytes) = (Vec::with_capacity(CHUNK), 0);
+        self.read_held(&index, &mut |row| {
+            held_bytes += row.bytes.len() as u64;
+            match row.parse()? {
+                Write::Own(_) | Write::Heard(_) => {}
+                row => rows.push(row),
+            }
             if rows.len() >= CHUNK {
                 chunk(&rows);
                 rows.clear();
             }
-        }
+            Some(())
+        })?;
         chunk(&rows);
+        self.rewrite_at = held_bytes * 2 + SLACK_BYTES;
         Ok(())
     }
 
-    /// Writes these rows, all or none; they survive a loss of power when this returns. Blocks.
-    pub(crate) fn write(&self, writes: &[Write]) -> Result<(), Failure> {
-        guarded(|| {
-            let writing = self.database()?.begin_write()?;
-            {
-                let mut meta = writing.open_table(META)?;
-                let mut members = writing.open_table(MEMBERS)?;
-                let mut entries = writing.open_table(ENTRIES)?;
-                let mut row = Vec::new();
-                for write in writes {
-                    row.clear();
-                    match write {
-                        Write::Own(own) => {
-                            rows::put_own(own, &mut row);
-                            meta.insert(&b"own"[..], &row[..])?;
-                        }
-                        Write::Heard(table) => {
-                            rows::put_heard(table, &mut row);
-                            meta.insert(&b"heard"[..], &row[..])?;
-                        }
-                        Write::Member(member) => {
-                            rows::put_member(member, &mut row);
-                            members.insert(member.name.as_bytes(), &row[..])?;
-                        }
-                        Write::NoMember(name) => drop(members.remove(name.as_bytes())?),
-                        Write::Entry { place, entry } => {
-                            rows::put_entry(entry, &mut row);
-                            entries.insert(&place.to_be_bytes()[..], &row[..])?;
-                        }
-                        Write::NoEntry { place } => drop(entries.remove(&place.to_be_bytes()[..])?),
-                    }
-                }
-            }
-            writing.commit()?;
-            Ok(())
+    fn read_held(
+        &mut self,
+        index: &Index,
+        act: &mut dyn FnMut(&Row<'_>) -> Option<()>,
+    ) -> Result<(), Failure> {
+        self.log()?.read(&mut |at, body| {
+            let each = rows::each(at, body, |at, row| if index.has(at, row) { act(row) } else { Some(()) });
+            each.ok_or_else(|| damaged_row(at))
         })
+    }
+
+    /// Writes these rows, all or none; they survive a loss of power when this returns. After an error they may be written again. Blocks.
+    pub(crate) fn write(&mut self, writes: &[Write]) -> Result<(), Failure> {
+        let mut body = Vec::new();
+        writes.iter().for_each(|write| rows::put(write, &mut body));
+        let end = self.log()?.end();
+        if end >= self.rewrite_at && self.rewrite().is_err() {
+            // The old file still does. Perhaps there is room for another one later.
+            self.rewrite_at = end + end / 4;
+            drop(self.files.remove(NEXT));
+        }
+        if self.is_name_due {
+            self.files.sync()?;
+            self.is_name_due = false;
+        }
+        self.log()?;
+        self.index = None;
+        self.log()?.append(&body)?;
+        Ok(())
     }
 
     /// As [`Store::write`], at a start.
     ///
     /// # Errors
     /// [`Error::Storage`].
-    pub(crate) fn write_first(&self, writes: &[Write]) -> Result<(), Error> {
+    pub(crate) fn write_first(&mut self, writes: &[Write]) -> Result<(), Error> {
         self.write(writes).map_err(|failure| failure.at(&self.path))
     }
+
+    /// Copies the rows that hold to a new file, which takes the place of the old one.
+    fn rewrite(&mut self) -> Result<(), Failure> {
+        let index = self.take_index()?;
+        let mut next = Log::create(self.files.create(NEXT)?, &self.label)?;
+        let (mut body, mut written) = (Vec::new(), Ok(()));
+        self.read_held(&index, &mut |row| {
+            body.extend_from_slice(row.bytes);
+            if body.len() >= COPY_BYTES && written.is_ok() {
+                written = next.append_lazily(&body);
+                body.clear();
+            }
+            Some(())
+        })?;
+        written?;
+        next.append_lazily(&body)?;
+        next.settle()?;
+        // Some systems do not replace a file that is open.
+        self.log = None;
+        self.files.rename(NEXT, FILE)?;
+        self.is_name_due = true;
+        self.use_log(next);
+        Ok(())
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if let Some(log) = &mut self.log {
+            // Whatever comes of it: what was written is on the disk, and only damage at its very end would be found no more.
+            drop(log.settle());
+        }
+    }
+}
+
+/// Takes note of the rows of a batch.
+fn note(index: &mut Index, at: u64, body: &[u8]) -> Result<(), Failure> {
+    rows::each(at, body, |at, row| index.note(at, row)).ok_or_else(|| damaged_row(at))
+}
+
+fn damaged_row(at: u64) -> Failure {
+    Failure::damaged(format!("a row of the batch at byte {at}"))
 }

@@ -98,7 +98,7 @@ impl Writing {
                 }
             }
         }
-        self.store.close();
+        drop(self.store);
         if let Some(closed) = closing {
             let _ = closed.send(());
         }
@@ -116,7 +116,7 @@ impl Writing {
                 Ok(Order::Write(_)) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(None),
             }
-            written = self.store.reopen(false).and_then(|()| self.store.write(&batch.writes));
+            written = self.store.write(&batch.writes);
         }
         self.shared.counters.storage_batches.one();
         let through = self.shared.at_end(|gossip, _| {
