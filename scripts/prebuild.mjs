@@ -1,5 +1,5 @@
 // `npm run prebuild [-- SUFFIX...] [--no-build]`: builds the binary of every platform that this machine can, checks what each file
-// is, and runs a smoke that joins two members where something here can run it. One line per target; what cannot be done is said to
+// is, and runs a smoke that joins two members and reads a disk again where something here can run it. One line per target; what cannot be done is said to
 // be skipped and why. The files are left in .cache/prebuild/out. The last line is `N passed, N failed, N skipped`.
 //
 // Builds for other platforms are made on an x64 Linux, with zig as the linker. Nothing of this is needed by `npm test`.
@@ -47,7 +47,8 @@ async function build({ triple, stand = triple, glibc }) {
   return join(TARGET_DIR, stand, 'addon', name)
 }
 
-const SMOKE = `import { writeFileSync } from 'node:fs'
+const SMOKE = `import { statSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { Cluster } from 'hearsay'
 const began = performance.now()
 const a = await Cluster.start({ name: 'a' })
@@ -60,13 +61,27 @@ for (let turn = 0; a.state.get('key') === undefined; turn++) {
   await new Promise((resolve) => setTimeout(resolve, 20))
 }
 const { on } = a.state.get('key')
+// Through the disk, and over the size at which the file is rewritten.
+const storage = { path: join(dirname(process.argv[2]), 'store') }
+const c = await Cluster.start({ name: 'c', storage })
+for (let turn = 0; turn < 40; turn++) {
+  c.state.set('long', String(turn).padEnd(60000))
+  await c.state.flush({ timeoutMs: 60000 })
+}
+await c.stop()
+const again = await Cluster.start({ name: 'c', storage })
+const kept = again.state.get('long')
+if (kept?.trim() !== '39') throw new Error('the disk holds ' + kept?.trim())
+await again.stop()
+const bytes = statSync(join(storage.path, 'hearsay.log')).size
+if (bytes > 1800000) throw new Error('the file was not rewritten: ' + bytes)
 await b.leave()
 await a.stop()
 const { platform, arch, version } = process
 writeFileSync(process.argv[2], JSON.stringify({ on, platform, arch, version, ms: Math.round(performance.now() - began) }))
 `
 
-/** Installs a binary beside the library and joins two members with a Node.js of its platform; what that said. */
+/** Installs a binary beside the library, joins two members and brings one back from its disk with a Node.js of its platform; what that said. */
 async function smoke({ suffix, run: how }, file) {
   const started = await runner(how)
   const app = join(started.tree === undefined ? CACHE : join(started.tree, 'tmp'), `app-${suffix}`)
@@ -132,7 +147,7 @@ for (const target of TARGETS) {
     if (target.run !== undefined) {
       try {
         const { version, platform, arch, ms } = await smoke(target, file)
-        ran = `two members joined on Node ${version} ${platform} ${arch} (${target.run}) in ${ms} ms`
+        ran = `two members joined and one came back from its disk on Node ${version} ${platform} ${arch} (${target.run}) in ${ms} ms`
       } catch (error) {
         if (!(error instanceof Missing)) throw new Error(`${what}: ${error.message}`)
         ran = `not run: ${error.message}`
