@@ -28,7 +28,7 @@ pub(crate) const SEEDS_MAX: usize = 1_024;
 ///
 /// # Errors
 /// [`Error::Bind`], [`Error::Option`], [`Error::Keys`], [`Error::Resolve`] (bind and advertise only; seeds that fail are
-/// events), [`Error::Call`], [`Error::System`].
+/// events), [`Error::Call`], [`Error::Storage`], [`Error::System`].
 pub async fn start(options: Options, listener: Arc<dyn Listener>) -> Result<Handle, Error> {
     start_with(options, listener, Given::default()).await
 }

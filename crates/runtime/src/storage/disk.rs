@@ -157,13 +157,9 @@ impl Bytes for Open {
         })
     }
     fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        let (tried, is_cut) = self.try_change();
+        let (tried, _) = self.try_change();
         // Half of it, if it fails.
-        let part = match &tried {
-            Ok(()) => bytes,
-            Err(_) if is_cut => &[],
-            Err(_) => &bytes[..bytes.len() / 2],
-        };
+        let part = if tried.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
         self.act(|inode| inode.change(Change(at as usize, part.to_vec())));
         tried
     }

@@ -60,6 +60,12 @@ impl Folder {
     /// Makes it if it is not there, and locks it.
     pub(super) fn lock(path: &Path) -> Result<Folder, Failure> {
         fs::create_dir_all(path).map_err(|error| Failure(format!("cannot be made: {error}")))?;
+        // Folders just made have names too. One that may not be read cannot be synced.
+        if cfg!(unix) {
+            for folder in fs::canonicalize(path)?.ancestors().skip(1) {
+                drop(File::open(folder).and_then(|folder| folder.sync_all()));
+            }
+        }
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK))?;
         match lock.try_lock() {
             Ok(()) => Ok(Folder { path: path.to_path_buf(), _lock: lock }),
@@ -92,6 +98,13 @@ impl Files for Folder {
     }
     fn sync(&self) -> io::Result<()> {
         // Windows opens no folder as a file, and keeps names in a journal of its own.
-        if cfg!(unix) { File::open(&self.path)?.sync_all() } else { Ok(()) }
+        if !cfg!(unix) {
+            return Ok(());
+        }
+        match File::open(&self.path)?.sync_all() {
+            // Some file systems sync no folders.
+            Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
+            done => done,
+        }
     }
 }

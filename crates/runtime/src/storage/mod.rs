@@ -10,6 +10,8 @@
 //! - `writer.rs` the thread that answers `Output::Persist` with `handle_persisted`
 
 #[cfg(test)]
+mod crashes;
+#[cfg(test)]
 mod disk;
 mod files;
 mod log;
@@ -93,8 +95,12 @@ impl Store {
         let label = label.to_owned();
         let mut store =
             Store { path, label, files, log: None, index: None, rewrite_at: 0, is_name_due: false };
-        let opened = store.open_file().and_then(|is_there| if is_there { Ok(()) } else { store.make() });
-        opened.map_err(|failure| failure.at(&store.path))?;
+        let opened = match store.open_file() {
+            Ok(None) => store.make(),
+            Ok(Some(log)) => Ok(log),
+            Err(failure) => Err(failure),
+        };
+        store.log = Some(opened.map_err(|failure| failure.at(&store.path))?);
         Ok(store)
     }
 
@@ -103,39 +109,40 @@ impl Store {
         &self.path
     }
 
-    /// Opens the file and finds out which rows hold. Is it there?
-    fn open_file(&mut self) -> Result<bool, Failure> {
-        let Some(bytes) = self.files.open(FILE)? else { return Ok(false) };
+    /// Opens the file, if it is there, and finds out which rows hold.
+    fn open_file(&mut self) -> Result<Option<Log>, Failure> {
+        let Some(bytes) = self.files.open(FILE)? else { return Ok(None) };
         let mut index = Index::default();
         let log = Log::open(bytes, &self.label, &mut |at, body| note(&mut index, at, body))?;
-        self.use_log(log);
         self.index = Some(index);
         // What a crash left of a rewriting.
         drop(self.files.remove(NEXT));
-        Ok(true)
+        self.begin(&log);
+        Ok(Some(log))
     }
 
     /// A new file, without rows.
-    fn make(&mut self) -> Result<(), Failure> {
+    fn make(&mut self) -> Result<Log, Failure> {
         let mut log = Log::create(self.files.create(NEXT)?, &self.label)?;
         log.settle()?;
         self.files.rename(NEXT, FILE)?;
-        self.is_name_due = true;
-        self.use_log(log);
-        Ok(())
+        self.begin(&log);
+        Ok(log)
     }
 
-    fn use_log(&mut self, log: Log) {
+    fn begin(&mut self, log: &Log) {
         self.rewrite_at = log.end() * 2 + SLACK_BYTES;
-        self.log = Some(log);
+        // Also that of a file found: who gave it may have been killed before the sync.
+        self.is_name_due = true;
     }
 
     /// The log, opened again if it has to be.
     fn log(&mut self) -> Result<&mut Log, Failure> {
-        if self.log.is_none() && !self.open_file()? {
-            return Err(Failure::new("is gone"));
-        }
-        self.log.as_mut().ok_or_else(|| Failure::new("is closed"))
+        let log = match self.log.take() {
+            Some(log) => log,
+            None => self.open_file()?.ok_or_else(|| Failure::new("is gone"))?,
+        };
+        Ok(self.log.insert(log))
     }
 
     /// Which rows hold: as known, or found out.
@@ -208,16 +215,19 @@ impl Store {
         let mut body = Vec::new();
         writes.iter().for_each(|write| rows::put(write, &mut body));
         let end = self.log()?.end();
-        if end >= self.rewrite_at && self.rewrite().is_err() {
-            // The old file still does. Perhaps there is room for another one later.
-            self.rewrite_at = end + end / 4;
-            drop(self.files.remove(NEXT));
+        if end >= self.rewrite_at {
+            let index = self.take_index()?;
+            if self.rewrite(&index).is_err() {
+                // The old file still does. Perhaps there is room for another one later.
+                drop(self.files.remove(NEXT));
+                self.log()?;
+                self.rewrite_at = end + end / 4;
+            }
         }
         if self.is_name_due {
             self.files.sync()?;
             self.is_name_due = false;
         }
-        self.log()?;
         self.index = None;
         self.log()?.append(&body)?;
         Ok(())
@@ -232,26 +242,24 @@ impl Store {
     }
 
     /// Copies the rows that hold to a new file, which takes the place of the old one.
-    fn rewrite(&mut self) -> Result<(), Failure> {
-        let index = self.take_index()?;
+    fn rewrite(&mut self, index: &Index) -> Result<(), Failure> {
         let mut next = Log::create(self.files.create(NEXT)?, &self.label)?;
-        let (mut body, mut written) = (Vec::new(), Ok(()));
-        self.read_held(&index, &mut |row| {
+        let mut body = Vec::new();
+        self.read_held(index, &mut |row| {
             body.extend_from_slice(row.bytes);
-            if body.len() >= COPY_BYTES && written.is_ok() {
-                written = next.append_lazily(&body);
+            if body.len() >= COPY_BYTES {
+                next.append_lazily(&body).ok()?;
                 body.clear();
             }
             Some(())
         })?;
-        written?;
         next.append_lazily(&body)?;
         next.settle()?;
         // Some systems do not replace a file that is open.
         self.log = None;
         self.files.rename(NEXT, FILE)?;
-        self.is_name_due = true;
-        self.use_log(next);
+        self.begin(&next);
+        self.log = Some(next);
         Ok(())
     }
 }

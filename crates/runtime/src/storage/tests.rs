@@ -1,6 +1,5 @@
 //! The store: what comes back, what is refused, what survives a disk that fails.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,6 +13,8 @@ use super::disk::Disk;
 use super::*;
 use crate::handle::{Listener, Options};
 
+/// Where the first batch stands.
+pub(super) const FIRST: usize = log::FIRST as usize;
 /// Long enough for any disk.
 const SOON: Duration = Duration::from_secs(30);
 
@@ -37,7 +38,7 @@ impl Drop for Folder {
     }
 }
 
-fn own(generation: u64) -> Write {
+pub(super) fn own(generation: u64) -> Write {
     Write::Own(Own {
         name: "a".into(),
         generation: Generation(generation),
@@ -48,7 +49,7 @@ fn own(generation: u64) -> Write {
     })
 }
 
-fn member(name: &str, address: &str) -> Write {
+pub(super) fn member(name: &str, address: &str) -> Write {
     Write::Member(Acquaintance {
         name: name.into(),
         generation: Generation(1),
@@ -143,7 +144,7 @@ fn what_is_no_store_of_this_version_and_cluster_is_refused_and_left_alone() {
     let text = refusal(&folder, "test");
     assert!(text.contains("written by another version (format 2, this one has 1)"), "{text}");
 
-    for garbage in [&b"no database at all"[..], &[0; 100_000], &bytes[..bytes.len() / 2], &bytes[..4_096]] {
+    for garbage in [&b"no store at all"[..], &[0; 100_000], &bytes[..bytes.len() / 2], &bytes[..FIRST]] {
         fs::write(folder.file(), garbage).unwrap();
         let text = refusal(&folder, "test");
         assert!(text.contains("damaged") && text.contains(FILE), "{text}");
@@ -169,7 +170,7 @@ fn damage_anywhere_is_found_or_harmless() {
                 assert_eq!(error.code(), "ERR_HEARSAY_STORAGE");
                 found += 1;
             }
-            // Pages that nothing refers to.
+            // Zeros of the head, or the mark that is to be written next.
             Ok(mut store) => {
                 let mut held = Vec::new();
                 match store.read(|chunk| held.extend_from_slice(chunk)) {
@@ -191,10 +192,10 @@ fn a_batch_holds_only_where_it_was_written() {
     }
     drop(store);
     let mut bytes = fs::read(folder.file()).unwrap();
-    let batch = (bytes.len() - 4_096) / 3;
-    bytes[4_096..].rotate_left(batch);
+    let batch = (bytes.len() - FIRST) / 3;
+    bytes[FIRST..].rotate_left(batch);
     fs::write(folder.file(), bytes).unwrap();
-    assert!(refusal(&folder, "test").contains("the batch at byte 4096"));
+    assert!(refusal(&folder, "test").contains(&format!("the batch at byte {FIRST}")));
 }
 
 #[test]
@@ -207,7 +208,7 @@ fn a_folder_that_cannot_be_made_is_refused() {
     fs::remove_file(&folder.0).unwrap();
 }
 
-fn on(disk: &Disk) -> Store {
+pub(super) fn on(disk: &Disk) -> Store {
     Store::with(PathBuf::from("disk"), "test", Box::new(disk.clone())).unwrap()
 }
 
@@ -262,188 +263,83 @@ async fn a_member_whose_disk_fails_lives_on_and_saves_again_when_it_can() {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    handle.set(b"m", Arc::from(&b"1"[..]), None).unwrap();
     assert!(handle.flush(SOON).await.unwrap());
     handle.stop().await;
     let told = told.0.lock().unwrap();
     assert!(matches!(&told[..], [Some(_), None]), "once as it begins, once as it ends: {told:?}");
 }
 
-/// Numbers that depend on nothing but the seed (xorshift64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % end as u64) as usize
-    }
-}
-
-/// A batch over a few places, of which some are emptied, and some rows are long.
-fn batch(dice: &mut Dice, turn: u64) -> Vec<Write> {
-    let first = dice.below(8) as u64;
-    let rows = (0..1 + dice.below(3) as u64).map(|i| {
-        let (place, bytes) = (first + i, [3, 30, 60_000][dice.below(3)]);
-        if dice.below(4) == 0 {
-            Write::NoEntry { place }
-        } else {
-            let mut value = vec![i as u8; bytes];
-            value.extend_from_slice(&turn.to_le_bytes());
-            entry(place, &value, None)
-        }
-    });
-    let mut rows: Vec<Write> = rows.collect();
-    rows.push(own(turn));
-    rows
-}
-
-type Held = BTreeMap<Option<u64>, Write>;
-
-fn apply(held: &mut Held, rows: &[Write]) {
-    for row in rows {
-        match row {
-            Write::Entry { place, .. } => drop(held.insert(Some(*place), row.clone())),
-            Write::NoEntry { place } => drop(held.remove(&Some(*place))),
-            row => drop(held.insert(None, row.clone())),
-        }
-    }
-}
-
-fn held(store: &mut Store) -> Held {
-    let (mut held, found) = (Held::new(), rows(store));
-    apply(&mut held, &found);
-    assert_eq!(held.len(), found.len(), "a row came twice");
-    held
+#[test]
+fn damage_found_by_a_rewriting_is_told() {
+    let folder = Folder::new("rot");
+    let mut store = Store::open(&folder.0, "test").unwrap();
+    let write = |store: &mut Store, turn: u64| store.write(&[entry(turn % 20, &[7; 100_000], None)]);
+    (0..20).for_each(|turn| write(&mut store, turn).unwrap());
+    let mut bytes = fs::read(folder.file()).unwrap();
+    bytes[50_000] ^= 1;
+    fs::write(folder.file(), bytes).unwrap();
+    let failure = (0..200).find_map(|turn| write(&mut store, turn).err()).unwrap();
+    assert!(failure.0.contains("damaged"), "{failure:?}");
 }
 
 #[test]
-fn a_kill_or_loss_of_power_at_any_moment_takes_nothing_that_was_written_and_leaves_no_half() {
-    let (mut cuts, mut unwritten, mut rewritten) = (0, 0, 0);
-    for seed in 1..=60 {
-        let (disk, mut dice) = (Disk::default(), Dice(seed));
-        let mut expected = Held::new();
-        let mut turn = 0;
-        for _ in 0..8 {
-            // A store that could not even be made left nothing.
-            disk.fail_after(dice.below(400) as u64, true);
-            let opened = Store::with(PathBuf::from("disk"), "test", Box::new(disk.clone()));
-            let mut tried = None;
-            if let Ok(mut store) = opened {
-                assert!(held(&mut store) == expected, "seed {seed}, turn {turn}");
-                loop {
-                    turn += 1;
-                    let (rows, bytes) = (batch(&mut dice, turn), disk.len(FILE));
-                    if store.write(&rows).is_err() {
-                        tried = Some(rows);
-                        break;
-                    }
-                    apply(&mut expected, &rows);
-                    rewritten += usize::from(disk.len(FILE) < bytes);
-                }
-            }
-            cuts += 1;
-            if dice.below(3) == 0 {
-                disk.kill();
-            } else {
-                disk.lose_power(|end| dice.below(end));
-            }
-            let mut store = on(&disk);
-            let found = held(&mut store);
-            if found != expected {
-                // All of what nobody was told of, then.
-                apply(&mut expected, &tried.unwrap_or_default());
-                assert!(found == expected, "seed {seed}, turn {turn}");
-            } else {
-                unwritten += usize::from(tried.is_some());
-            }
-        }
-    }
-    assert!(cuts == 480 && unwritten > 100 && unwritten < 470 && rewritten > 200, "{unwritten} {rewritten}");
-}
-
-#[test]
-fn errors_of_the_disk_now_and_then_cost_nothing() {
-    let mut failed = 0;
-    for seed in 1..=40 {
-        let (disk, mut dice) = (Disk::default(), Dice(seed));
-        let (mut store, mut expected) = (on(&disk), Held::new());
-        for turn in 0..150 {
-            let rows = batch(&mut dice, turn);
-            disk.fail_after(dice.below(40) as u64, false);
-            while store.write(&rows).is_err() {
-                failed += 1;
-            }
-            assert_eq!(disk.len(NEXT), None);
-            apply(&mut expected, &rows);
-            // What was acknowledged is on the disk, whatever an error before it left there.
-            if dice.below(20) == 0 {
-                drop(store);
-                disk.lose_power(|end| dice.below(end));
-                store = on(&disk);
-                assert!(held(&mut store) == expected, "seed {seed}, turn {turn}");
-            }
-        }
-    }
-    assert!(failed > 200, "{failed}");
-}
-
-#[test]
-fn a_file_does_not_grow_for_ever_and_needs_no_room_for_a_second_one() {
-    let disk = Disk::default();
-    let mut store = on(&disk);
-    store.write(&(0..100).map(|place| entry(place, &[1; 1_000], None)).collect::<Vec<_>>()).unwrap();
-    let mut longest = 0;
-    for turn in 0..1_000_u32 {
-        store.write(&[entry(7, &turn.to_le_bytes().repeat(2_500), None)]).unwrap();
-        longest = longest.max(disk.len(FILE).unwrap());
-    }
-    // Twice what holds, 1 MiB, and the one batch that tips it over.
-    assert!((1 << 20..(1 << 20) + 2 * 130_000 + 20_000).contains(&longest), "{longest}");
-    assert_eq!(rows(&mut store).len(), 100);
-    assert_eq!(disk.len(NEXT), None);
-}
-
-#[test]
-fn damage_before_the_last_batch_is_found_also_after_a_kill() {
-    let disk = Disk::default();
-    let mut store = on(&disk);
-    for turn in 0..3 {
-        store.write(&[own(turn)]).unwrap();
-    }
-    // No last word of the store's.
-    std::mem::forget(store);
-    let whole = disk.len(FILE).unwrap();
-    let batch = (whole - 4_096) / 3;
-    disk.cut(FILE, whole - 1);
-    let mut store = on(&disk);
-    assert_eq!(rows(&mut store), [own(1)], "the last one was cut short");
-    std::mem::forget(store);
-    disk.cut(FILE, whole - batch - 1);
-    let refused = Store::with(PathBuf::from("disk"), "test", Box::new(disk)).err().unwrap().to_string();
-    assert!(
-        refused.contains(&format!("damaged, or no store of hearsay: the batch at byte {}", 4_096 + batch)),
-        "{refused}"
-    );
-}
-
-#[test]
-fn what_a_killed_process_left_unsynced_is_synced_before_a_mark_covers_it() {
-    let disk = Disk::default();
-    let mut store = on(&disk);
-    store.write(&[own(0)]).unwrap();
-    // Mark and batch are written, the sync does not come.
-    disk.fail_after(2, true);
-    store.write(&[own(1)]).unwrap_err();
-    std::mem::forget(store);
-    disk.kill();
-    let mut store = on(&disk);
-    assert_eq!(rows(&mut store), [own(1)]);
-    disk.fail_after(2, true);
-    store.write(&[own(2)]).unwrap_err();
+fn what_a_crash_left_of_a_rewriting_does_no_harm() {
+    let folder = Folder::new("next");
+    fs::create_dir_all(&folder.0).unwrap();
+    fs::write(folder.0.join(NEXT), vec![7; 100_000]).unwrap();
+    let mut store = Store::open(&folder.0, "test").unwrap();
+    store.write(&[own(1)]).unwrap();
+    assert_eq!(fs::metadata(folder.file()).unwrap().len() as usize, FIRST + 12 + 7 + 40 + 1);
     drop(store);
-    // Of all that waits the first is kept, then the next is not.
-    let mut fates = [0, 2, 0, 2, 2].into_iter();
-    disk.lose_power(|_| fates.next().unwrap_or_default());
-    assert_eq!(rows(&mut on(&disk)), [own(1)]);
+    fs::write(folder.0.join(NEXT), vec![7; 100_000]).unwrap();
+    assert_eq!(rows(&mut Store::open(&folder.0, "test").unwrap()), [own(1)]);
+    assert!(!folder.0.join(NEXT).exists());
+}
+
+#[test]
+fn a_row_that_is_none_is_damage() {
+    let row = |tag: u8, key: &[u8], value: &[u8]| {
+        let lengths = [&(key.len() as u16).to_le_bytes()[..], &(value.len() as u32).to_le_bytes()].concat();
+        [&[tag][..], &lengths, key, value].concat()
+    };
+    let place = 7_u64.to_le_bytes();
+    let entry = |flags: u8, rest: &[u8]| [&[0; 16][..], &[flags], rest].concat();
+    let known = |liveness: u8, family: u8, rest: &[u8]| [&[0; 24][..], &[liveness, family], rest].concat();
+    let good = [
+        row(4, &place, &entry(0, b"\x01\0kv")),
+        row(4, &place, &entry(1, b"\x01\0k")),
+        row(3, b"b", &known(Liveness::Dead as u8, 4, &[0; 6])),
+        row(6, &place, &[]),
+    ];
+    let bad = [
+        ("a tag", row(7, &place, &[])),
+        ("a key's length", row(4, &place[..7], &entry(0, b"\x01\0kv"))),
+        ("an own row with a key", row(1, b"x", &[0; 41])),
+        ("an own row without a name", row(1, &[], &[0; 40])),
+        ("flags", row(4, &place, &entry(4, b"\x01\0kv"))),
+        ("a tombstone with a value", row(4, &place, &entry(1, b"\x01\0kv"))),
+        ("an entry without a key", row(4, &place, &entry(0, b"\0\0v"))),
+        ("an entry cut short", row(4, &place, &[0; 16])),
+        ("a liveness", row(3, b"b", &known(9, 4, &[0; 6]))),
+        ("a family", row(3, b"b", &known(Liveness::Dead as u8, 5, &[0; 6]))),
+        ("more than a member", row(3, b"b", &known(Liveness::Dead as u8, 4, &[0; 7]))),
+        ("a member without a name", row(3, b"", &known(Liveness::Dead as u8, 4, &[0; 6]))),
+        ("half a second", row(2, &[], &[0; 11])),
+        ("a removal cut short", row(6, &place[..7], &[])),
+        ("more than its body", row(4, &place, &[0; 30])[..20].to_vec()),
+    ];
+    let read = |body: &[u8]| {
+        let disk = Disk::default();
+        let mut store = on(&disk);
+        store.log().unwrap().append(body).unwrap();
+        drop(store);
+        let opened = Store::with(PathBuf::from("disk"), "test", Box::new(disk));
+        opened.and_then(|mut store| store.read(|_| {})).map_err(|error| error.to_string())
+    };
+    good.iter().for_each(|row| assert_eq!(read(row), Ok(())));
+    for (what, row) in bad {
+        let refused = read(&row).unwrap_err();
+        assert!(refused.contains("damaged") && refused.contains("a row of the batch"), "{what}: {refused}");
+    }
 }
