@@ -563,6 +563,12 @@ impl<K: Ord> Set<K> {
         self.extend(mem::take(&mut other.0).keys);
     }
 
+    /// Members of this range in order.
+    pub fn range(&self, range: impl RangeBounds<K>) -> SetIter<'_, K> {
+        let slots = self.0.range(range.start_bound(), range.end_bound());
+        SetIter { slots, keys: &self.0.keys }
+    }
+
     /// Members in order.
     pub fn iter(&self) -> SetIter<'_, K> {
         SetIter { slots: self.0.order.all(), keys: &self.0.keys }
