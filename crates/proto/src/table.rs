@@ -31,7 +31,7 @@ struct Order {
 impl Order {
     /// The place of the slot that compares equal, else the place it would have.
     #[inline(never)]
-    fn find(&self, compare: &dyn Fn(u32) -> Ordering) -> Result<Place, Place> {
+    fn find(&self, compare: impl Fn(u32) -> Ordering) -> Result<Place, Place> {
         let (mut run, mut end) = (0, self.runs.len());
         while end - run > 1 {
             let middle = (run + end) / 2;
@@ -162,7 +162,7 @@ impl<K: Ord> Index<K> {
     where
         K: Borrow<Q>,
     {
-        self.order.find(&|slot| self.keys[slot as usize].borrow().cmp(key))
+        self.order.find(|slot| self.keys[slot as usize].borrow().cmp(key))
     }
 
     #[inline(never)]

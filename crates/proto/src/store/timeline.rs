@@ -106,20 +106,25 @@ impl Timeline {
         }
     }
 
+    /// The changes of a key within the log, each with its second.
+    fn past(&self, place: u64) -> impl Iterator<Item = (u32, &Change)> {
+        let later = self.log.range((place, 0)..);
+        later.take_while(move |((p, _), _)| *p == place).map(|((_, second), change)| (*second, change))
+    }
+
     /// Did this key change within the log? Else whatever is older than what it shows is out of sight.
     pub fn touches(&self, place: u64) -> bool {
-        self.log.range((place, 0)..=(place, u32::MAX)).next().is_some()
+        self.past(place).next().is_some()
     }
 
     /// The last form of a key that changed within the log.
     pub fn last(&self, place: u64) -> Option<Form> {
-        self.log.range((place, 0)..=(place, u32::MAX)).last().map(|(_, c)| c.after)
+        self.past(place).last().map(|(_, c)| c.after)
     }
 
     /// Writes forms into a key's past, each from its second on. `current`: what the key has shown last before this.
     pub fn book(&mut self, place: u64, current: Option<Form>, forms: &[(u32, Form)]) {
-        let old: Vec<(u32, Change)> =
-            self.log.range((place, 0)..=(place, u32::MAX)).map(|(&(_, s), c)| (s, *c)).collect();
+        let old: Vec<(u32, Change)> = self.past(place).map(|(s, c)| (s, *c)).collect();
         for (second, change) in &old {
             self.log.remove(&(place, *second));
             self.by_second.remove(&(*second, place));
