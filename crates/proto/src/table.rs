@@ -10,6 +10,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::mem;
 use std::ops::{Bound, RangeBounds};
+use std::slice;
 
 /// Slots in one run at most.
 const RUN_MAX: usize = 256;
@@ -30,30 +31,6 @@ struct Order {
 }
 
 impl Order {
-    /// The place of the slot that compares equal, else the place it would have.
-    #[inline(never)]
-    fn find(&self, compare: impl Fn(u32) -> Ordering) -> Result<Place, Place> {
-        let (mut run, mut end) = (0, self.runs.len());
-        while end - run > 1 {
-            let middle = (run + end) / 2;
-            match compare(self.runs[middle][0]) {
-                Ordering::Greater => end = middle,
-                _ => run = middle,
-            }
-        }
-        let slots = self.run(run);
-        let (mut at, mut end) = (0, slots.len());
-        while at < end {
-            let middle = (at + end) / 2;
-            match compare(slots[middle]) {
-                Ordering::Less => at = middle + 1,
-                Ordering::Equal => return Ok(Place { run, at: middle }),
-                Ordering::Greater => end = middle,
-            }
-        }
-        Err(Place { run, at })
-    }
-
     fn run(&self, run: usize) -> &[u32] {
         self.runs.get(run).map_or(&[], Vec::as_slice)
     }
@@ -107,39 +84,42 @@ impl Order {
         let first = self.run(from.run);
         let first = if from.run == to.run { first.get(from.at..to.at) } else { first.get(from.at..) };
         let runs = self.runs.get(from.run + 1..to.run).unwrap_or_default();
-        Slots { first: first.unwrap_or_default(), runs, last }
+        Slots { first: first.unwrap_or_default().iter(), runs: runs.iter(), last }
     }
 
     fn all(&self) -> Slots<'_> {
-        Slots { first: &[], runs: &self.runs, last: &[] }
+        Slots { first: [].iter(), runs: self.runs.iter(), last: &[] }
     }
 }
 
 /// Slots in order.
 #[derive(Clone)]
 struct Slots<'a> {
-    first: &'a [u32],
-    runs: &'a [Vec<u32>],
+    first: slice::Iter<'a, u32>,
+    runs: slice::Iter<'a, Vec<u32>>,
     last: &'a [u32],
+}
+
+impl Slots<'_> {
+    /// The first slot of the next run.
+    #[inline(never)]
+    fn turn(&mut self) -> Option<usize> {
+        self.first = match self.runs.next() {
+            Some(run) => run.iter(),
+            None => mem::take(&mut self.last).iter(),
+        };
+        self.first.next().map(|slot| *slot as usize)
+    }
 }
 
 impl Iterator for Slots<'_> {
     type Item = usize;
 
-    #[inline(never)]
+    #[inline(always)]
     fn next(&mut self) -> Option<usize> {
-        loop {
-            if let Some((slot, rest)) = self.first.split_first() {
-                self.first = rest;
-                return Some(*slot as usize);
-            }
-            if let Some((run, runs)) = self.runs.split_first() {
-                (self.first, self.runs) = (run, runs);
-            } else if self.last.is_empty() {
-                return None;
-            } else {
-                self.first = mem::take(&mut self.last);
-            }
+        match self.first.next() {
+            Some(slot) => Some(*slot as usize),
+            None => self.turn(),
         }
     }
 }
@@ -159,12 +139,41 @@ struct Index<K> {
 }
 
 impl<K: Ord> Index<K> {
+    /// How the key in this slot compares to another.
+    #[inline(always)]
+    fn compare<Q: Ord + ?Sized>(&self, slot: u32, key: &Q) -> Ordering
+    where
+        K: Borrow<Q>,
+    {
+        self.keys[slot as usize].borrow().cmp(key)
+    }
+
+    /// The place of a key, else the place it would have.
     #[inline(never)]
     fn find<Q: Ord + ?Sized>(&self, key: &Q) -> Result<Place, Place>
     where
         K: Borrow<Q>,
     {
-        self.order.find(|slot| self.keys[slot as usize].borrow().cmp(key))
+        let runs = &self.order.runs;
+        let (mut run, mut end) = (0, runs.len());
+        while end - run > 1 {
+            let middle = (run + end) / 2;
+            match self.compare(runs[middle][0], key) {
+                Ordering::Greater => end = middle,
+                _ => run = middle,
+            }
+        }
+        let slots = self.order.run(run);
+        let (mut at, mut end) = (0, slots.len());
+        while at < end {
+            let middle = (at + end) / 2;
+            match self.compare(slots[middle], key) {
+                Ordering::Less => at = middle + 1,
+                Ordering::Equal => return Ok(Place { run, at: middle }),
+                Ordering::Greater => end = middle,
+            }
+        }
+        Err(Place { run, at })
     }
 
     #[inline(never)]
@@ -172,6 +181,9 @@ impl<K: Ord> Index<K> {
     where
         K: Borrow<Q>,
     {
+        if self.keys.is_empty() {
+            return None;
+        }
         self.find(key).ok().map(|place| self.order.slot(place) as usize)
     }
 
@@ -206,6 +218,9 @@ impl<K: Ord> Index<K> {
     where
         K: Borrow<Q>,
     {
+        if self.keys.is_empty() {
+            return None;
+        }
         self.find(key).ok().map(|place| self.take(place))
     }
 
@@ -226,7 +241,7 @@ impl<K: Ord> Index<K> {
     }
 
     fn first(&self) -> Option<usize> {
-        self.order.run(0).first().map(|slot| *slot as usize)
+        self.order.runs.first().and_then(|run| run.first()).map(|slot| *slot as usize)
     }
 
     #[inline(never)]
@@ -373,12 +388,12 @@ impl<K: Ord, V> Table<K, V> {
 
     /// Keys in order.
     pub fn keys(&self) -> impl Iterator<Item = &K> {
-        self.index.order.all().map(|slot| &self.index.keys[slot])
+        SetIter { slots: self.index.order.all(), keys: &self.index.keys }
     }
 
     /// Rows in the order of keys.
     pub fn values(&self) -> impl Iterator<Item = &V> {
-        self.index.order.all().map(|slot| &self.rows[slot])
+        SetIter { slots: self.index.order.all(), keys: &self.rows }
     }
 
     /// Rows in no particular order.
@@ -491,7 +506,8 @@ impl<'a, K, V> Iterator for Iter<'a, K, V> {
     type Item = (&'a K, &'a V);
 
     fn next(&mut self) -> Option<(&'a K, &'a V)> {
-        self.slots.next().map(|slot| (&self.keys[slot], &self.rows[slot]))
+        let slot = self.slots.next()?;
+        Some((self.keys.get(slot)?, self.rows.get(slot)?))
     }
 }
 
@@ -552,7 +568,7 @@ impl<K: Ord> Set<K> {
 
     /// The first member.
     pub fn first(&self) -> Option<&K> {
-        self.0.first().map(|slot| &self.0.keys[slot])
+        self.0.first().and_then(|slot| self.0.keys.get(slot))
     }
 
     /// Takes the first member out.
@@ -631,7 +647,7 @@ impl<'a, K> Iterator for SetIter<'a, K> {
     type Item = &'a K;
 
     fn next(&mut self) -> Option<&'a K> {
-        self.slots.next().map(|slot| &self.keys[slot])
+        self.slots.next().and_then(|slot| self.keys.get(slot))
     }
 }
 
