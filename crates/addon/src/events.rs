@@ -1,10 +1,10 @@
 //! The bounded ring between the driver's thread and JavaScript: packed events in, batches out, one wake-up at a time.
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use hearsay_proto::entry::Key;
 use hearsay_proto::output::{Change, Event};
+use hearsay_proto::table::Table;
 use hearsay_runtime::Error;
 
 use crate::convert::Writer;
@@ -142,7 +142,7 @@ struct Inner {
     packed: Vec<u8>,
     at: usize,
     waiting: usize,
-    newest: BTreeMap<Key, Change>,
+    newest: Table<Key, Change>,
     dropped: u64,
     merged: u64,
     messages: u64,

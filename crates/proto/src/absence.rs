@@ -13,12 +13,12 @@
 //! A new id is a stranger until I match with it, or with one that did, by its table: whoever passes on a newcomer's record
 //! cannot know from which side it pulled what it holds.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::config::Config;
 use crate::member::MemberId;
 use crate::roster::Roster;
+use crate::table::{Set, Table};
 use crate::time::{Mono, Now, Second, Stamp, Wall};
 use crate::wire::Message;
 
@@ -48,7 +48,7 @@ pub struct Told {
     /// Living members heard of within G/2, self included.
     pub living: u16,
     /// By id.
-    pub table: BTreeMap<MemberId, Second>,
+    pub table: Table<MemberId, Second>,
 }
 
 /// What two HEARDs together mean, for the side that asks.
@@ -72,9 +72,9 @@ impl Told {
         own.sort();
         let began = own.first().copied().unwrap_or_default();
         let up = if own.len() == 3 { own[1] } else { began };
-        let mut table = BTreeMap::new();
+        let mut table = Table::new();
         for &(id, t) in lines {
-            let known = table.entry(id).or_insert(t);
+            let known = table.or_insert_with(id, || t);
             *known = t.max(*known);
         }
         Told { living, began, up, table }
@@ -141,12 +141,12 @@ pub struct Absence {
     /// Since when what I know is my own: the start, or the last rejoin.
     since: Second,
     /// What I heard of members that are lost, or back but not matched since.
-    frozen: BTreeMap<MemberId, Second>,
+    frozen: Table<MemberId, Second>,
     /// Living members of whom I know nothing.
-    strangers: BTreeSet<MemberId>,
-    asked: BTreeMap<MemberId, Asked>,
-    cleared: BTreeMap<MemberId, (Mono, Told)>,
-    sent: BTreeMap<MemberId, Mono>,
+    strangers: Set<MemberId>,
+    asked: Table<MemberId, Asked>,
+    cleared: Table<MemberId, (Mono, Told)>,
+    sent: Table<MemberId, Mono>,
     /// I hold nothing old that this PULL did not bring, until what I held as it began can have met its tombstones no more.
     fresh: bool,
     fresh_until: Second,
@@ -173,11 +173,11 @@ impl Absence {
             began: now.wall.second(),
             up: now.wall.second(),
             since: now.wall.second(),
-            frozen: BTreeMap::new(),
-            strangers: BTreeSet::new(),
-            asked: BTreeMap::new(),
-            cleared: BTreeMap::new(),
-            sent: BTreeMap::new(),
+            frozen: Table::new(),
+            strangers: Set::new(),
+            asked: Table::new(),
+            cleared: Table::new(),
+            sent: Table::new(),
             fresh: true,
             fresh_until: now.wall.second().plus(secs(config.tombstone_lifetime) / 4),
             source: None,
@@ -380,7 +380,7 @@ impl Absence {
         let living = roster.living_ids();
         let living = living.filter_map(|id| Some((id, self.heard(now, id, roster)?)));
         let lately = living.filter(|(_, t)| self.is_within(now, *t, self.half_secs));
-        let mut table: BTreeMap<MemberId, Second> = lately.take(self.table_max).collect();
+        let mut table: Table<MemberId, Second> = lately.take(self.table_max).collect();
         let count = u16::try_from(table.len()).unwrap_or(u16::MAX);
         table.insert(roster.my_id(), now.wall.second());
         let rest = roster.living_ids().filter_map(|id| Some((id, self.heard(now, id, roster)?)));
@@ -388,7 +388,7 @@ impl Absence {
             if table.len() >= self.table_max {
                 break;
             }
-            table.entry(id).or_insert(t);
+            table.or_insert_with(id, || t);
         }
         // What a PULL brings is its source's, and only the source is told meanwhile.
         let empty = self.does_take_over(now);

@@ -4,7 +4,7 @@
 //! The hall hands in SEEN by [`Confirm::handle_seen`] and every accepted entry by [`Confirm::handle_changed`], and drains
 //! [`Confirm::poll_action`].
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::entry::Key;
@@ -13,6 +13,7 @@ use crate::output::{CallError, Event};
 use crate::record::RumorId;
 use crate::rng::Rng;
 use crate::roster::Roster;
+use crate::table::{Set, Table};
 use crate::time::{Mono, Now};
 use crate::wire::Message;
 
@@ -51,7 +52,7 @@ pub enum Goal {
     /// So many others (`spread`).
     Any(usize),
     /// All of these; self counts too (`reached`).
-    All(BTreeSet<MemberId>),
+    All(Set<MemberId>),
 }
 
 struct Waiter {
@@ -59,9 +60,9 @@ struct Waiter {
     /// The version asked for and the newest known since: holding either is enough.
     ids: Vec<RumorId>,
     goal: Goal,
-    counted: BTreeSet<MemberId>,
+    counted: Set<MemberId>,
     /// Still to be asked in this round.
-    round: BTreeSet<MemberId>,
+    round: Set<MemberId>,
     round_at: Mono,
     until: Mono,
 }
@@ -86,7 +87,7 @@ impl Waiter {
 /// The part.
 pub struct Confirm {
     actions: VecDeque<Action>,
-    waiters: BTreeMap<u64, Waiter>,
+    waiters: Table<u64, Waiter>,
     next: u64,
     awaited: usize,
     tokens: u32,
@@ -102,7 +103,7 @@ impl Confirm {
     pub fn new(now: Now) -> Confirm {
         Confirm {
             actions: VecDeque::new(),
-            waiters: BTreeMap::new(),
+            waiters: Table::new(),
             next: 0,
             awaited: 0,
             tokens: BURST,
@@ -141,7 +142,7 @@ impl Confirm {
         let doublings = usize::BITS - roster.living().leading_zeros();
         let round_at = now.mono + (SPREAD_STEP * doublings).saturating_sub(age);
         let until = now.mono + timeout;
-        let (counted, round) = (BTreeSet::new(), BTreeSet::new());
+        let (counted, round) = (Set::new(), Set::new());
         self.waiters.insert(number, Waiter { key, ids, goal, counted, round, round_at, until });
         self.end_if_done(number);
         Ok(number)
@@ -185,17 +186,18 @@ impl Confirm {
     /// A member holds these.
     pub fn handle_seen(&mut self, from: MemberId, ids: &[RumorId]) {
         let mut done = Vec::new();
-        for (&number, waiter) in &mut self.waiters {
+        let seen = &mut self.seen_received;
+        self.waiters.for_each_mut(|&number, waiter| {
             let wanted = match &waiter.goal {
                 Goal::Any(_) => true,
                 Goal::All(members) => members.contains(&from),
             };
             if wanted && waiter.ids.iter().any(|id| ids.contains(id)) && waiter.counted.insert(from) {
-                self.seen_received += 1;
+                *seen += 1;
                 waiter.round.remove(&from);
                 done.push(number);
             }
-        }
+        });
         for number in done {
             self.end_if_done(number);
         }
@@ -222,7 +224,10 @@ impl Confirm {
         for number in over {
             self.end(number);
         }
-        for waiter in self.waiters.values_mut().filter(|w| w.round.is_empty() && w.round_at <= now.mono) {
+        self.waiters.for_each_mut(|_, waiter| {
+            if !waiter.round.is_empty() || waiter.round_at > now.mono {
+                return;
+            }
             waiter.round_at = now.mono + AGAIN;
             let counted = &waiter.counted;
             waiter.round = match &waiter.goal {
@@ -231,9 +236,9 @@ impl Confirm {
                     let others = roster.pick(rng, missing + SPARE, |id| !counted.contains(&id));
                     others.into_iter().filter(|id| roster.is_living(*id)).collect()
                 }
-                Goal::All(members) => members.difference(counted).copied().collect(),
+                Goal::All(members) => members.iter().filter(|id| !counted.contains(id)).copied().collect(),
             };
-        }
+        });
         while self.tokens > 0 {
             let Some((to, ids)) = self.next_poll(now.mono) else { break };
             self.tokens -= 1;
@@ -249,14 +254,19 @@ impl Confirm {
         let (number, to) = turn.or_else(|| self.waiters.iter().find_map(has_round))?;
         self.turn = number + 1;
         let mut ids: Vec<RumorId> = Vec::new();
-        for waiter in self.waiters.values_mut().filter(|w| w.round.contains(&to)) {
-            if ids.len() + waiter.ids.len() > IDS_MAX {
-                break;
+        let mut is_full = false;
+        self.waiters.for_each_mut(|_, waiter| {
+            if is_full || !waiter.round.contains(&to) {
+                return;
+            }
+            is_full = ids.len() + waiter.ids.len() > IDS_MAX;
+            if is_full {
+                return;
             }
             waiter.round.remove(&to);
             waiter.round_at = now + AGAIN;
             ids.extend(waiter.ids.iter().copied().filter(|id| !ids.contains(id)).collect::<Vec<_>>());
-        }
+        });
         Some((to, ids))
     }
 

@@ -28,6 +28,7 @@ pub mod roster;
 pub mod rumors;
 pub mod store;
 pub mod sync;
+pub mod table;
 pub mod talk;
 pub mod time;
 pub mod transfer;

@@ -3,7 +3,6 @@
 //! A write waits at most [`GATHER`] for others to share its batch with, and not at all while somebody waits for it to be saved.
 //! If the disk is slower than the writes, each key waits once, as it is when its batch is made.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use crate::config::Config;
 use crate::image::{Acquaintance, Batch, Own, Write};
 use crate::member::MemberId;
 use crate::roster::Roster;
+use crate::table::Table;
 use crate::time::{Mono, Now, Second, Stamp};
 
 /// How long writes are gathered when nobody waits for them to be saved.
@@ -47,7 +47,7 @@ pub struct Persist {
     members_since: Option<Mono>,
     /// State of the roster that is saved or under way.
     roster_changes: Option<u64>,
-    members: BTreeMap<Arc<str>, Saved>,
+    members: Table<Arc<str>, Saved>,
     started: Mono,
     forget_after: Duration,
     members_max: usize,
@@ -67,7 +67,7 @@ impl Persist {
             waiting_since: None,
             members_since: None,
             roster_changes: None,
-            members: BTreeMap::new(),
+            members: Table::new(),
             started: now.mono,
             forget_after: config.forget_dead_after,
             members_max: config.limits.members_max,

@@ -6,7 +6,8 @@
 //! MurmurHash3 ([`key_hash`]), which is quick wherever it runs: the same on every machine and in every version.
 
 use core::fmt;
-use std::collections::{BTreeMap, BTreeSet};
+
+use crate::table::Table;
 
 #[cfg(test)]
 mod tests;
@@ -154,12 +155,14 @@ impl HashRing {
         removed: impl IntoIterator<Item = &'a str>,
     ) -> Result<bool, RingError> {
         // Of a name given twice the last holds.
-        let mut changed = BTreeMap::new();
+        let mut changed = Table::new();
         for member in members {
             let count = self.check(&member)?;
             changed.insert(member.name.clone(), (member, count));
         }
-        let mut removed: BTreeSet<&str> = removed.into_iter().collect();
+        let mut removed: Vec<&str> = removed.into_iter().collect();
+        removed.sort_unstable();
+        removed.dedup();
         removed.retain(|name| self.get(name).is_some() && !changed.contains_key(*name));
         changed.retain(|name, (member, _)| self.get(name) != Some(member));
         if changed.is_empty() && removed.is_empty() {
@@ -178,7 +181,7 @@ impl HashRing {
             .collect();
         self.drop_points(&gone);
         let mut fresh = Vec::new();
-        for (member, _) in changed.into_values() {
+        for (_, (member, _)) in changed {
             let slot = self.put_slot(member);
             if let Some(Some(held)) = self.slots.get(slot as usize) {
                 fresh

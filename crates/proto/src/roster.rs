@@ -4,7 +4,6 @@
 //! [`SLOT_BYTES_MAX`] each; indexes hold slot numbers only. The member tree is one wrapping sum of the living members'
 //! elements, kept up to date; its levels are built when a session asks (at most 16,384 hashes).
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use crate::member::{
 use crate::merkle::MerkleTree;
 use crate::record::{RecordHasher, RumorId};
 use crate::rng::Rng;
+use crate::table::{Set, Table};
 use crate::time::{Mono, Now, Wall};
 
 /// Bound on the memory of one slot in one view, profiles apart.
@@ -87,16 +87,16 @@ pub struct Roster {
     free: Vec<u32>,
     by_id: HashTable<u32>,
     by_name: HashTable<u32>,
-    by_rumor: Option<BTreeMap<RumorId, u32>>,
+    by_rumor: Option<Table<RumorId, u32>>,
     living: Vec<u32>,
     /// Dead and left members, since when.
-    gone: BTreeMap<MemberId, Mono>,
+    gone: Table<MemberId, Mono>,
     /// The same by time: who is forgotten next.
-    gone_by: BTreeSet<(Mono, MemberId)>,
+    gone_by: Set<(Mono, MemberId)>,
     dead: usize,
     /// Forgotten for lack of room, not told yet.
     evicted: Vec<Member>,
-    retired: BTreeMap<MemberId, u32>,
+    retired: Table<MemberId, u32>,
     sum: u128,
     alive: usize,
     changes: u64,
@@ -136,11 +136,11 @@ impl Roster {
             by_name: HashTable::new(),
             by_rumor: None,
             living: Vec::new(),
-            gone: BTreeMap::new(),
-            gone_by: BTreeSet::new(),
+            gone: Table::new(),
+            gone_by: Set::new(),
             dead: 0,
             evicted: Vec::new(),
-            retired: BTreeMap::new(),
+            retired: Table::new(),
             sum: 0,
             alive: 0,
             changes: 0,
@@ -384,7 +384,7 @@ impl Roster {
     /// Builds the index of rumor ids, once; views that never hear of a record by its id do without.
     pub fn index_rumors(&mut self) {
         if self.by_rumor.is_none() {
-            self.by_rumor = Some(BTreeMap::new());
+            self.by_rumor = Some(Table::new());
             for slot in 0..self.slots.len() as u32 {
                 if self.slots[slot as usize].profile.id != MemberId::NONE {
                     self.index_rumor(slot);

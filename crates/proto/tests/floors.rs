@@ -7,9 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules of `crates/proto`, lowest first: each may use those before it.
-const NOUNS_AND_TOOLS: [&str; 16] = [
-    "time", "rng", "phi", "merkle", "ring", "member", "entry", "record", "metrics", "wire", "config",
-    "image", "output", "budget", "replica", "roster",
+const NOUNS_AND_TOOLS: [&str; 17] = [
+    "time", "rng", "table", "phi", "merkle", "ring", "member", "entry", "record", "metrics", "wire",
+    "config", "image", "output", "budget", "replica", "roster",
 ];
 /// Strangers to each other.
 const PARTS: [&str; 10] =

@@ -1,9 +1,8 @@
 //! Invariants, looked at on every step (sampled where a look costs more than the step).
 
-use std::collections::BTreeMap;
-
 use hearsay_proto::Event;
 use hearsay_proto::member::{Incarnation, Liveness, MemberId};
+use hearsay_proto::table::Table;
 use hearsay_proto::time::Mono;
 
 use crate::world::Host;
@@ -23,7 +22,7 @@ pub struct Checker {
     /// Violations, oldest first, at most a hundred.
     pub failures: Vec<String>,
     /// Only what differs from alive at incarnation 0, which binds nothing: an idle world keeps none.
-    beliefs: Vec<BTreeMap<MemberId, Belief>>,
+    beliefs: Vec<Table<MemberId, Belief>>,
     own: Vec<(MemberId, Incarnation)>,
     steps: Vec<u64>,
     second_bytes_max: u64,
@@ -37,7 +36,7 @@ impl Checker {
     pub fn new(hosts: usize, bytes_per_second_max: u64) -> Checker {
         Checker {
             failures: Vec::new(),
-            beliefs: vec![BTreeMap::new(); hosts],
+            beliefs: vec![Table::new(); hosts],
             own: vec![(MemberId::NONE, Incarnation(0)); hosts],
             steps: vec![0; hosts],
             second_bytes_max: bytes_per_second_max * 13 / 10,

@@ -1,9 +1,9 @@
 //! The simulated network: delay, loss, duplication, reordering, cuts.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hearsay_proto::rng::Rng;
+use hearsay_proto::table::Set;
 use hearsay_proto::time::Mono;
 use serde::{Deserialize, Serialize};
 
@@ -54,10 +54,10 @@ pub struct Network {
     group: Vec<u32>,
     /// What a host sends to a higher group arrives all the same.
     upwards: bool,
-    cut: BTreeSet<(u32, u32)>,
+    cut: Set<(u32, u32)>,
     deaf: Vec<bool>,
     mute: Vec<bool>,
-    bad_links: BTreeSet<(u32, u32)>,
+    bad_links: Set<(u32, u32)>,
     bad_hosts: Vec<bool>,
     uplinks: Vec<Uplink>,
 }
@@ -83,10 +83,10 @@ impl Network {
             uplink_queue_bytes: 200_000.0,
             group: vec![0; hosts],
             upwards: false,
-            cut: BTreeSet::new(),
+            cut: Set::new(),
             deaf: vec![false; hosts],
             mute: vec![false; hosts],
-            bad_links: BTreeSet::new(),
+            bad_links: Set::new(),
             bad_hosts: vec![false; hosts],
             uplinks: vec![Uplink::default(); hosts],
         }

@@ -1,6 +1,5 @@
 //! Edges and their records: whom I beat, who beats me, what silence means (`D1`-`D4`).
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::contacts::REQUEST_BIT;
@@ -11,6 +10,7 @@ use crate::member::MemberId;
 use crate::phi::ArrivalWindow;
 use crate::rng::Rng;
 use crate::roster::Roster;
+use crate::table::{Set, Table};
 use crate::time::Mono;
 
 /// A step of an edge's sequence numbers above this is no sample: the edge was chosen anew, or its beats changed their pace.
@@ -144,8 +144,8 @@ pub(super) struct Edges {
     turn: usize,
     next_beat: Mono,
     /// Members that beat me.
-    watched: BTreeMap<MemberId, Record>,
-    observed: BTreeSet<MemberId>,
+    watched: Table<MemberId, Record>,
+    observed: Set<MemberId>,
     /// Above the numbers of every edge that ended.
     seq_base: u32,
     /// Living when all were chosen; 0: not yet.
@@ -161,8 +161,8 @@ impl Edges {
             list: Vec::new(),
             turn: 0,
             next_beat: Mono::FAR,
-            watched: BTreeMap::new(),
-            observed: BTreeSet::new(),
+            watched: Table::new(),
+            observed: Set::new(),
             seq_base: rng.u32() & SEQ_MASK,
             living_at_choice: 0,
             every_pair: false,

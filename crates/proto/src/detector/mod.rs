@@ -13,7 +13,7 @@ mod suspicion;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::config;
@@ -21,6 +21,7 @@ use crate::member::{Claim, Liveness, MemberId};
 use crate::metrics::DetectorMetrics;
 use crate::rng::Rng;
 use crate::roster::Roster;
+use crate::table::Set;
 use crate::time::{Mono, Now};
 use crate::wire::{AckFlags, Beat, Message};
 
@@ -139,7 +140,7 @@ pub struct Detector {
     probes: probe::Probes,
     suspicions: suspicion::Suspicions,
     /// Dead for me only (`D14`).
-    alone: BTreeSet<MemberId>,
+    alone: Set<MemberId>,
     rtt_max: rtt::RecentMax,
     /// Last datagram from anybody.
     heard_at: Mono,
@@ -163,7 +164,7 @@ impl Detector {
             contacts: contacts::Contacts::new(),
             probes: probe::Probes::default(),
             suspicions: suspicion::Suspicions::default(),
-            alone: BTreeSet::new(),
+            alone: Set::new(),
             rtt_max: rtt::RecentMax::default(),
             heard_at: now.mono,
             answered_at: now.mono,

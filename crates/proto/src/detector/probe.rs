@@ -1,6 +1,6 @@
 //! Probes: rounds of PINGs, direct and relayed, and the verdict (`D5`, `D6`, `D14`).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::contacts::Ask;
@@ -9,6 +9,7 @@ use crate::config::DetectorRule;
 use crate::member::{Claim, Incarnation, MemberId};
 use crate::rng::Rng;
 use crate::roster::Roster;
+use crate::table::{Set, Table};
 use crate::time::Mono;
 use crate::wire::Message;
 
@@ -54,8 +55,8 @@ struct Waiting {
 /// Probes under way, by subject.
 #[derive(Debug, Default)]
 pub(super) struct Probes {
-    running: BTreeMap<MemberId, Probe>,
-    timers: BTreeSet<(Mono, MemberId)>,
+    running: Table<MemberId, Probe>,
+    timers: Set<(Mono, MemberId)>,
     waiting: VecDeque<Waiting>,
 }
 

@@ -1,6 +1,5 @@
 //! Suspicions: news of them, their patience, the last questions and the end (`D8`-`D12`).
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::contacts::Ask;
@@ -9,6 +8,7 @@ use crate::config::DetectorRule;
 use crate::member::{ACCUSERS_MAX, Accuser, Claim, Incarnation, Liveness, MemberId};
 use crate::rng::Rng;
 use crate::roster::Roster;
+use crate::table::{Set, Table};
 use crate::time::Mono;
 use crate::wire::Message;
 
@@ -52,8 +52,8 @@ impl Suspicion {
 /// Running suspicions, by accused.
 #[derive(Debug, Default)]
 pub(super) struct Suspicions {
-    running: BTreeMap<MemberId, Suspicion>,
-    timers: BTreeSet<(Mono, MemberId)>,
+    running: Table<MemberId, Suspicion>,
+    timers: Set<(Mono, MemberId)>,
     /// Only two lived when the timers were set: one accuser is enough.
     pair: bool,
 }

@@ -1,11 +1,11 @@
 //! How far the own wall clock is off those of the members that beat me (section 2.3).
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Gossip;
 use crate::member::MemberId;
 use crate::output::Event;
+use crate::table::Table;
 use crate::time::{Mono, Now};
 use crate::wire::Beat;
 
@@ -27,7 +27,7 @@ struct Drift {
 /// Own wall clock minus that of each member that beats me.
 #[derive(Default)]
 pub(super) struct Clock {
-    drifts: BTreeMap<MemberId, Drift>,
+    drifts: Table<MemberId, Drift>,
     median_ms: i64,
     told: bool,
 }

@@ -1,6 +1,5 @@
 //! What a heal cost and brought: from the first member that came back to equal roots, or 30 s.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use super::Gossip;
 use crate::member::MemberId;
 use crate::metrics::SyncMetrics;
 use crate::output::{Event, Healed};
+use crate::table::Set;
 use crate::time::{Mono, Now};
 
 /// A heal is told at the latest after this.
@@ -24,7 +24,7 @@ pub(super) struct Heal(Option<Running>);
 struct Running {
     since: Mono,
     last: Mono,
-    members: BTreeSet<Arc<str>>,
+    members: Set<Arc<str>>,
     before: SyncMetrics,
 }
 
@@ -32,7 +32,7 @@ impl Heal {
     /// A member held dead came back.
     pub(super) fn begin(&mut self, now: Mono, name: Arc<str>, before: SyncMetrics) {
         let running =
-            self.0.get_or_insert_with(|| Running { since: now, last: now, members: BTreeSet::new(), before });
+            self.0.get_or_insert_with(|| Running { since: now, last: now, members: Set::new(), before });
         running.last = now;
         running.members.insert(name);
     }
@@ -57,7 +57,7 @@ impl Gossip {
         let after = self.sync_metrics();
         let before = running.before;
         self.tell(Event::PartitionHealed(Healed {
-            members: running.members.into_iter().collect(),
+            members: running.members.iter().cloned().collect(),
             keys_received: after.records_received - before.records_received,
             keys_sent: after.records_sent - before.records_sent,
             bytes: after.bytes_sent + after.bytes_received - before.bytes_sent - before.bytes_received,

@@ -87,7 +87,7 @@ impl Gossip {
     }
 
     fn batch(&mut self, now: Now) -> Batch {
-        let heard = || self.absence.told(now, &self.roster).table.into_iter().collect();
+        let heard = || self.absence.told(now, &self.roster).table.iter().map(|(id, t)| (*id, *t)).collect();
         let mut writes = self.persist.begin(now, &self.roster, self.store.clock_kept(), heard);
         self.store.take_unsaved(&mut writes, persist::ROWS_MAX, persist::BYTES_MAX);
         let (noted, taken) = self.store.unsaved();

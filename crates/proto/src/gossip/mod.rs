@@ -27,7 +27,7 @@ mod talk;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -53,6 +53,7 @@ use crate::rumors::Rumors;
 use crate::store::Store;
 use crate::sync::Sync;
 use crate::sync::members::MemberIndex;
+use crate::table::Table;
 use crate::talk::Talk;
 use crate::time::{Mono, Now, Second};
 use crate::transfer::Transfer;
@@ -84,7 +85,7 @@ enum Leave {
 
 /// When something was last done for a member; bounded, the oldest goes when full.
 #[derive(Default)]
-struct Times(BTreeMap<MemberId, Mono>);
+struct Times(Table<MemberId, Mono>);
 
 /// Most members whose last notice or successor's record is remembered (section 7).
 const TIMES_MAX: usize = 1_024;
@@ -118,7 +119,7 @@ pub struct Gossip {
     index: MemberIndex,
     absence: Absence,
     /// Users' entries dropped by `S7` that have not come back yet.
-    dropped: BTreeMap<Key, Version>,
+    dropped: Table<Key, Version>,
     join: Join,
     transfer: Transfer,
     talk: Talk,
@@ -136,9 +137,9 @@ pub struct Gossip {
     /// Last CHALLENGE to a known member that sends from another address than its record says.
     moved: Times,
     /// Members held dead within the last minute and living again.
-    revived: BTreeMap<MemberId, Mono>,
+    revived: Table<MemberId, Mono>,
     /// Time, T and roots of the BEATs under way, by sequence number.
-    beaten: BTreeMap<(MemberId, u32), (Mono, Second, Roots)>,
+    beaten: Table<(MemberId, u32), (Mono, Second, Roots)>,
     clock: clock::Clock,
     heal: Heal,
     leave: Leave,
@@ -191,7 +192,7 @@ impl Gossip {
             sync: Sync::new(&config, &mut rng),
             index: MemberIndex::new(),
             absence: Absence::new(&config, now),
-            dropped: BTreeMap::new(),
+            dropped: Table::new(),
             join: Join::new(&config, now, &mut rng),
             transfer: Transfer::new(&config, now),
             talk: Talk::new(&config, now),
@@ -205,8 +206,8 @@ impl Gossip {
             notices: Times::default(),
             successors: Times::default(),
             moved: Times::default(),
-            revived: BTreeMap::new(),
-            beaten: BTreeMap::new(),
+            revived: Table::new(),
+            beaten: Table::new(),
             clock: clock::Clock::default(),
             heal: Heal::default(),
             leave: Leave::No,

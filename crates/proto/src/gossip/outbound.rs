@@ -1,6 +1,6 @@
 //! Packing: messages queued for one address share datagrams; rumors' parcels are encoded once and sent to each peer.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use crate::budget::{Class, DATAGRAM_OVERHEAD};
 use crate::image::Batch;
 use crate::member::{Claim, MemberId};
 use crate::output::{Event, Output, StreamId};
+use crate::table::Table;
 use crate::time::Now;
 use crate::wire::{self, Framing, HEADER_BYTES, HEADER_FEEDBACK, Header, Message};
 
@@ -25,7 +26,7 @@ struct Post {
 /// Messages that wait to be packed: by address, oldest first, the addresses in turn.
 #[derive(Default)]
 pub(super) struct Outbox {
-    waiting: BTreeMap<SocketAddr, VecDeque<Post>>,
+    waiting: Table<SocketAddr, VecDeque<Post>>,
     /// Whose turn it is. One that has nothing waiting any more is passed over.
     turns: VecDeque<SocketAddr>,
     len: usize,
@@ -33,7 +34,7 @@ pub(super) struct Outbox {
 
 impl Outbox {
     fn push(&mut self, to: SocketAddr, post: Post) {
-        let posts = self.waiting.entry(to).or_default();
+        let posts = self.waiting.or_default(to);
         if posts.is_empty() {
             self.turns.push_back(to);
         }

@@ -1,6 +1,5 @@
 //! What members say to each other beside the state: broadcasts, queries, mail, and who holds a version already.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -304,7 +303,9 @@ impl Gossip {
         let Some(to) = to.or(others.first().copied()) else { return };
         let settled = now.wall.second().minus(1);
         let hasher = self.roster.hasher();
-        let buckets: BTreeSet<u16> = keys.iter().map(|key| RecordHasher::bucket(hasher.place(key))).collect();
+        let mut buckets: Vec<u16> = keys.iter().map(|key| RecordHasher::bucket(hasher.place(key))).collect();
+        buckets.sort_unstable();
+        buckets.dedup();
         let Some(view) = self.store.view(now, settled) else { return };
         let room = self.config.room();
         let (mut ranges, mut bytes) = (Vec::new(), LIST_BYTES);

@@ -235,8 +235,9 @@ impl Join {
         }
         // A seed that answers from another address than I wrote to: one such per HELLO.
         let recent =
-            |p: &&mut Pending| p.why == Why::Seed && p.answers == 0 && now.since(p.at) < self.join_timeout;
-        if let Some(p) = self.pending.values_mut().find(recent) {
+            |p: &Pending| p.why == Why::Seed && p.answers == 0 && now.since(p.at) < self.join_timeout;
+        let known = self.pending.iter().find(|(_, p)| recent(p)).map(|(at, _)| *at);
+        if let Some(p) = known.and_then(|at| self.pending.get_mut(&at)) {
             p.answers = 1;
             let target = p.target;
             self.seeds.note_challenge(target);

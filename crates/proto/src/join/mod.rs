@@ -26,7 +26,7 @@ mod pages;
 mod pull;
 mod seeds;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -36,6 +36,7 @@ use crate::member::{Claim, Generation, Member, MemberId};
 use crate::record::Tree;
 use crate::rng::Rng;
 use crate::roster::Roster;
+use crate::table::Table;
 use crate::time::{Mono, Now};
 use crate::wire::{HEADER_BYTES, Message, Page, message_bytes};
 
@@ -248,7 +249,7 @@ pub struct Join {
     seeds: Seeds,
     names: Names,
     order: MemberOrder,
-    pending: BTreeMap<SocketAddr, Pending>,
+    pending: Table<SocketAddr, Pending>,
     hello_since: Mono,
     /// The member becomes a founder.
     found_at: Mono,
@@ -288,7 +289,7 @@ impl Join {
             seeds: Seeds::new(),
             names: Names::new(gap),
             order: MemberOrder::new(),
-            pending: BTreeMap::new(),
+            pending: Table::new(),
             hello_since: now.mono,
             found_at: Mono::FAR,
             end_at: Mono::FAR,

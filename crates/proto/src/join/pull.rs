@@ -1,11 +1,11 @@
 //! Client side of a PULL: the cursor is the first gap; pages may come in any order, twice, or not.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::member::MemberId;
 use crate::record::Tree;
+use crate::table::Table;
 use crate::time::Mono;
 use crate::wire::Page;
 
@@ -56,7 +56,7 @@ pub(super) struct Pull {
     complete: bool,
     records: usize,
     round: usize,
-    ranges: BTreeMap<u64, Range>,
+    ranges: Table<u64, Range>,
 }
 
 impl Pull {
@@ -74,7 +74,7 @@ impl Pull {
             complete: false,
             records: 0,
             round: 0,
-            ranges: BTreeMap::new(),
+            ranges: Table::new(),
         }
     }
 
@@ -130,11 +130,8 @@ impl Pull {
             let range = Range { next: page.next, last: page.last, records: page.records.len() };
             self.ranges.insert(page.from, range);
         }
-        while let Some(entry) = self.ranges.first_entry() {
-            if *entry.key() > self.cursor {
-                break;
-            }
-            let range = entry.remove();
+        while self.ranges.first_key_value().is_some_and(|(from, _)| *from <= self.cursor) {
+            let Some((_, range)) = self.ranges.pop_first() else { break };
             if range.next > self.cursor {
                 self.records += range.records;
             }

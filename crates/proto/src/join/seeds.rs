@@ -1,6 +1,5 @@
 //! The seeds: which addresses, which of them are mine, which fail (`J1`, `J4`, `J6`).
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use crate::config::Seed;
 use crate::member::MemberId;
 use crate::rng::Rng;
 use crate::roster::Roster;
+use crate::table::{Set, Table};
 use crate::time::Mono;
 
 /// Addresses of all seeds together; further ones are left out.
@@ -68,8 +68,8 @@ pub(super) struct Seeds {
     /// Where members were in an earlier run. No user knows of them, so none is told when they fail.
     remembered: Vec<Target>,
     remembered_so_far: usize,
-    own: BTreeSet<SocketAddr>,
-    episodes: BTreeMap<String, Episode>,
+    own: Set<SocketAddr>,
+    episodes: Table<String, Episode>,
 }
 
 impl Seeds {
@@ -78,8 +78,8 @@ impl Seeds {
             hosts: Vec::new(),
             remembered: Vec::new(),
             remembered_so_far: 0,
-            own: BTreeSet::new(),
-            episodes: BTreeMap::new(),
+            own: Set::new(),
+            episodes: Table::new(),
         }
     }
 
@@ -99,8 +99,8 @@ impl Seeds {
         // I may live elsewhere by now; one datagram of my own teaches it again.
         self.own.clear();
         let old: Vec<Host> = std::mem::take(&mut self.hosts);
-        let mut old_targets: BTreeMap<SocketAddr, Target> = BTreeMap::new();
-        let mut tried: BTreeMap<String, Mono> = BTreeMap::new();
+        let mut old_targets: Table<SocketAddr, Target> = Table::new();
+        let mut tried: Table<String, Mono> = Table::new();
         for host in old {
             tried.extend(host.tried_at.map(|at| (host.name, at)));
             old_targets.extend(host.targets.into_iter().map(|t| (t.address, t)));
@@ -287,7 +287,7 @@ impl Seeds {
 }
 
 /// Addresses of living members, mine not.
-fn living_addresses(roster: &Roster) -> BTreeSet<SocketAddr> {
+fn living_addresses(roster: &Roster) -> Set<SocketAddr> {
     let me = roster.my_id();
     roster.living_ids().filter(|&id| id != me).filter_map(|id| Some(roster.profile(id)?.address)).collect()
 }

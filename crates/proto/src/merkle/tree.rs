@@ -319,21 +319,25 @@ impl Delta {
     /// From changes (bucket, element removed, element added); `None` is no element.
     #[must_use]
     pub fn new(changes: impl IntoIterator<Item = (u16, Option<u128>, Option<u128>)>) -> Self {
-        let mut sums: BTreeMap<u16, u128> = BTreeMap::new();
+        let mut running: Vec<(u16, u128)> = Vec::new();
         let mut count = 0isize;
         for (bucket, removed, added) in changes {
-            let sum = sums.entry(bucket).or_insert(0);
-            *sum = sum.wrapping_add(added.unwrap_or(0)).wrapping_sub(removed.unwrap_or(0));
+            running.push((bucket, added.unwrap_or(0).wrapping_sub(removed.unwrap_or(0))));
             count = count.saturating_add(isize::from(added.is_some()) - isize::from(removed.is_some()));
         }
+        running.sort_unstable_by_key(|(bucket, _)| *bucket);
+        running.dedup_by(|(bucket, sum), (kept, total)| {
+            let same = bucket == kept;
+            if same {
+                *total = total.wrapping_add(*sum);
+            }
+            same
+        });
         let mut total = 0u128;
-        let running = sums
-            .into_iter()
-            .map(|(bucket, sum)| {
-                total = total.wrapping_add(sum);
-                (bucket, total)
-            })
-            .collect();
+        for (_, sum) in &mut running {
+            total = total.wrapping_add(*sum);
+            *sum = total;
+        }
         Self { running, count }
     }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::member::Tags;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 fn profile(name: &str, generation: u64, id: u64, revision: u64) -> Arc<Profile> {

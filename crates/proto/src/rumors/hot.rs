@@ -1,6 +1,5 @@
 //! The hot list (`R1`): one rumor per member's claim, per name, per key, found by each of these, by id and by age.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::content;
@@ -8,6 +7,7 @@ use crate::config::Limits;
 use crate::entry::Key;
 use crate::member::{Claim, MemberId};
 use crate::record::{Record, RumorId};
+use crate::table::{Set, Table};
 use crate::time::{Mono, Stamp};
 
 /// What is told.
@@ -138,17 +138,17 @@ pub(super) const QUEUES: [(usize, usize); 2] = [(MEMBERS_WHOLE, MEMBERS_IDS), (E
 
 /// All rumors. A rumor's name in all indexes is its number; numbers grow, so that order is age.
 pub(super) struct HotList {
-    all: BTreeMap<u64, Hot>,
-    by_member: BTreeMap<MemberId, u64>,
-    by_name: BTreeMap<Arc<str>, u64>,
-    by_key: BTreeMap<Key, u64>,
-    by_id: BTreeMap<RumorId, u64>,
+    all: Table<u64, Hot>,
+    by_member: Table<MemberId, u64>,
+    by_name: Table<Arc<str>, u64>,
+    by_key: Table<Key, u64>,
+    by_id: Table<RumorId, u64>,
     /// By kind, oldest first; own entries join when they are flushed.
-    aging: [BTreeSet<u64>; 3],
-    waiting: [BTreeSet<u64>; 5],
+    aging: [Set<u64>; 3],
+    waiting: [Set<u64>; 5],
     /// Bytes of RECORD messages in each of the waiting queues.
     waiting_bytes: [usize; 5],
-    own_waiting: BTreeSet<u64>,
+    own_waiting: Set<u64>,
     next: u64,
     most: [usize; 3],
     own_waiting_max: usize,
@@ -157,15 +157,15 @@ pub(super) struct HotList {
 impl HotList {
     pub fn new(limits: &Limits) -> HotList {
         HotList {
-            all: BTreeMap::new(),
-            by_member: BTreeMap::new(),
-            by_name: BTreeMap::new(),
-            by_key: BTreeMap::new(),
-            by_id: BTreeMap::new(),
+            all: Table::new(),
+            by_member: Table::new(),
+            by_name: Table::new(),
+            by_key: Table::new(),
+            by_id: Table::new(),
             aging: Default::default(),
             waiting: Default::default(),
             waiting_bytes: [0; 5],
-            own_waiting: BTreeSet::new(),
+            own_waiting: Set::new(),
             next: 0,
             most: [limits.members_max, limits.members_max, limits.hot_entries_max],
             own_waiting_max: limits.unflushed_max,

@@ -16,7 +16,7 @@ mod tests;
 #[cfg(test)]
 mod tests_cluster;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ use crate::metrics::RumorMetrics;
 use crate::record::{Record, RumorId};
 use crate::rng::Rng;
 use crate::roster::Roster;
+use crate::table::Set;
 use crate::time::{Mono, Now, Stamp};
 use crate::wire::{HEADER_BYTES, Message};
 
@@ -303,7 +304,7 @@ impl Rumors {
         find: &mut dyn FnMut(RumorId) -> Option<Record>,
     ) {
         let mut contents = [Content::new(self.room), Content::new(self.room)];
-        let mut answered = BTreeSet::new();
+        let mut answered = Set::new();
         let tick = self.tick_number;
         for &id in ids.iter().filter(|&&id| answered.insert(id)) {
             let hot = self.hot.by_id_mut(id).and_then(|hot| {

@@ -1,11 +1,11 @@
 //! Asking for what was only announced (`R4`), and telling what was known already (feedback of Demers' variants).
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::content;
 use crate::member::MemberId;
 use crate::record::RumorId;
+use crate::table::{Set, Table};
 use crate::time::Mono;
 use crate::wire::Message;
 
@@ -40,9 +40,9 @@ pub(super) struct Asks {
 
 /// Pending WANTs and what is to be sent for them.
 pub(super) struct Wants {
-    pending: BTreeMap<RumorId, Want>,
-    due: BTreeSet<(Mono, RumorId)>,
-    outbox: BTreeMap<MemberId, Outgoing>,
+    pending: Table<RumorId, Want>,
+    due: Set<(Mono, RumorId)>,
+    outbox: Table<MemberId, Outgoing>,
     seen_waiting: usize,
     max: usize,
     wait: Duration,
@@ -53,9 +53,9 @@ pub(super) struct Wants {
 impl Wants {
     pub fn new(max: usize, rtt: Duration) -> Wants {
         let mut wants = Wants {
-            pending: BTreeMap::new(),
-            due: BTreeSet::new(),
-            outbox: BTreeMap::new(),
+            pending: Table::new(),
+            due: Set::new(),
+            outbox: Table::new(),
             seen_waiting: 0,
             max,
             wait: Duration::ZERO,
@@ -82,7 +82,7 @@ impl Wants {
     }
 
     fn ask(&mut self, target: MemberId, id: RumorId) {
-        let outgoing = self.outbox.entry(target).or_default();
+        let outgoing = self.outbox.or_default(target);
         // While tokens lack, the times of repeats pass without anything having left.
         if !outgoing.wants.contains(&id) {
             outgoing.wants.push(id);
@@ -93,7 +93,7 @@ impl Wants {
     pub fn tell_known(&mut self, to: MemberId, known: &[RumorId]) {
         if !known.is_empty() && self.seen_waiting + known.len() <= SEEN_MAX {
             self.seen_waiting += known.len();
-            self.outbox.entry(to).or_default().seen.extend_from_slice(known);
+            self.outbox.or_default(to).seen.extend_from_slice(known);
         }
     }
 
@@ -138,9 +138,7 @@ impl Wants {
     /// What one member is to be told, up to `room` bytes. WANTs that ended in the meantime are left out.
     pub fn poll(&mut self, room: usize) -> Option<Asks> {
         loop {
-            let mut first = self.outbox.first_entry()?;
-            let to = *first.key();
-            let outgoing = first.get_mut();
+            let (&to, outgoing) = self.outbox.first_mut()?;
             let pending = &self.pending;
             outgoing.wants.retain(|id| pending.contains_key(id));
             let wants = split(&mut outgoing.wants, content::ids_that_fit(room));
@@ -149,7 +147,7 @@ impl Wants {
             let seen_bytes = if seen.is_empty() { 0 } else { content::ids_bytes(seen.len()) };
             self.seen_waiting = self.seen_waiting.saturating_sub(seen.len());
             if outgoing.wants.is_empty() && outgoing.seen.is_empty() {
-                first.remove();
+                self.outbox.remove(&to);
             }
             let asked = wants.len();
             let mut messages = Vec::with_capacity(2);

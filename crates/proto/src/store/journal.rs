@@ -1,12 +1,14 @@
 //! Which places changed since they were last taken for the disk: each once, in the order of its first change.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
+
+use crate::table::Set;
 
 /// Places to be saved. Without one, nothing is noted.
 #[derive(Default)]
 pub(super) struct Journal {
     queue: VecDeque<u64>,
-    waiting: BTreeSet<u64>,
+    waiting: Set<u64>,
     noted: u64,
     taken: u64,
     /// Removals beyond so many places are not noted: what a restart then finds is past its end, and goes.

@@ -4,11 +4,10 @@
 //! A key shows the greatest of all forms that began by then. So an older version that arrives after a newer one is written
 //! into the past where it belongs: members that got the same entries have the same roots, whatever the order of arrival.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use crate::entry::Version;
 use crate::merkle::Delta;
 use crate::record::{RecordHasher, RumorId};
+use crate::table::{Set, Table};
 use crate::time::{CLOCK_AHEAD_MAX, Second};
 
 /// Seconds of sums kept: the longest settle time and [`crate::time::CLOCK_AHEAD_MAX`], and some.
@@ -66,9 +65,9 @@ struct Change {
 
 /// The ring and the change log.
 pub(super) struct Timeline {
-    ring: BTreeMap<u32, u128>,
-    log: BTreeMap<(u64, u32), Change>,
-    by_second: BTreeSet<(u32, u64)>,
+    ring: Table<u32, u128>,
+    log: Table<(u64, u32), Change>,
+    by_second: Set<(u32, u64)>,
     log_max: usize,
     /// Seconds that the log spans.
     span: u32,
@@ -81,9 +80,9 @@ pub(super) struct Timeline {
 impl Timeline {
     pub fn new(log_max: usize, settle_secs: u8) -> Timeline {
         Timeline {
-            ring: BTreeMap::new(),
-            log: BTreeMap::new(),
-            by_second: BTreeSet::new(),
+            ring: Table::new(),
+            log: Table::new(),
+            by_second: Set::new(),
             log_max,
             span: (u32::from(settle_secs) + 11).clamp(14, RING_SECS - 1),
             horizon: 0,
@@ -107,20 +106,25 @@ impl Timeline {
         }
     }
 
+    /// The changes of a key within the log, each with its second.
+    fn past(&self, place: u64) -> impl Iterator<Item = (u32, &Change)> {
+        let later = self.log.range((place, 0)..);
+        later.take_while(move |((p, _), _)| *p == place).map(|((_, second), change)| (*second, change))
+    }
+
     /// Did this key change within the log? Else whatever is older than what it shows is out of sight.
     pub fn touches(&self, place: u64) -> bool {
-        self.log.range((place, 0)..=(place, u32::MAX)).next().is_some()
+        self.past(place).next().is_some()
     }
 
     /// The last form of a key that changed within the log.
     pub fn last(&self, place: u64) -> Option<Form> {
-        self.log.range((place, 0)..=(place, u32::MAX)).next_back().map(|(_, c)| c.after)
+        self.past(place).last().map(|(_, c)| c.after)
     }
 
     /// Writes forms into a key's past, each from its second on. `current`: what the key has shown last before this.
     pub fn book(&mut self, place: u64, current: Option<Form>, forms: &[(u32, Form)]) {
-        let old: Vec<(u32, Change)> =
-            self.log.range((place, 0)..=(place, u32::MAX)).map(|(&(_, s), c)| (s, *c)).collect();
+        let old: Vec<(u32, Change)> = self.past(place).map(|(s, c)| (s, *c)).collect();
         for (second, change) in &old {
             self.log.remove(&(place, *second));
             self.by_second.remove(&(*second, place));
@@ -167,7 +171,7 @@ impl Timeline {
 
     fn add(&mut self, second: u32, after: u128, before: u128, book: bool) {
         let net = after.wrapping_sub(before);
-        let sum = self.ring.entry(second).or_insert(0);
+        let sum = self.ring.or_default(second);
         *sum = if book { sum.wrapping_add(net) } else { sum.wrapping_sub(net) };
     }
 
@@ -186,16 +190,16 @@ impl Timeline {
     }
 
     /// What to undo for a view at T: the sums, and what each changed key showed then.
-    pub fn undo(&self, settled: Second) -> (Delta, BTreeMap<u64, Option<Form>>) {
+    pub fn undo(&self, settled: Second) -> (Delta, Table<u64, Option<Form>>) {
         let from = (settled.0.saturating_add(1), 0);
-        let mut then = BTreeMap::new();
+        let mut then = Table::new();
         let mut changes = Vec::new();
         for &(second, place) in self.by_second.range(from..) {
             let Some(change) = self.log.get(&(place, second)) else { continue };
             let counted = |f: &Form| f.counts().then(|| f.sum());
             let bucket = RecordHasher::bucket(place);
             changes.push((bucket, change.before.as_ref().and_then(counted), counted(&change.after)));
-            then.entry(place).or_insert(change.before.filter(Form::counts));
+            then.or_insert_with(place, || change.before.filter(Form::counts));
         }
         (Delta::new(changes), then)
     }

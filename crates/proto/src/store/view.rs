@@ -1,12 +1,11 @@
 //! The store as of second T: the tree less the changes after T; keys changed since show what they showed then.
 
-use std::collections::BTreeMap;
-
 use super::pages::{Pages, Row};
 use super::timeline::Form;
 use crate::merkle::{Delta, FANOUT, HashKey, MerkleTree};
 use crate::record::{RecordHasher, RumorId};
 use crate::replica::{Offer, Replica};
+use crate::table::Table;
 use crate::wire::ListTag;
 
 pub(super) struct View<'a> {
@@ -15,7 +14,7 @@ pub(super) struct View<'a> {
     pub key: &'a HashKey,
     pub delta: Delta,
     /// Keys changed after T, with what they showed at T.
-    pub then: BTreeMap<u64, Option<Form>>,
+    pub then: Table<u64, Option<Form>>,
     /// Key and value bytes beyond which a RECORD may not fit a datagram.
     pub small_bytes_max: usize,
 }

@@ -1,13 +1,12 @@
 //! The members' [`Replica`], from the roster: the living, compared live.
 
-use std::collections::BTreeMap;
-
 use super::Found;
 use crate::member::{Claim, Incarnation, Liveness, MemberId};
 use crate::merkle::{FANOUT, HashKey, MerkleTree};
 use crate::record::{Record, RecordHasher, RumorId};
 use crate::replica::{Offer, Replica};
 use crate::roster::Roster;
+use crate::table::Table;
 use crate::wire::ListTag;
 
 /// Hashes of one member's static part, kept from view to view.
@@ -31,10 +30,10 @@ struct Living {
 pub struct MemberIndex {
     /// [`Roster::changes`] of the last build.
     built: Option<u64>,
-    hashes: BTreeMap<MemberId, Hashes>,
+    hashes: Table<MemberId, Hashes>,
     tree: MerkleTree,
     /// In order of bucket, tag, version.
-    living: BTreeMap<ListTag, Living>,
+    living: Table<ListTag, Living>,
 }
 
 fn living_tag(place: u64, version: u32) -> ListTag {

@@ -11,7 +11,7 @@ mod tests;
 
 pub mod members;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use self::needs::{Asks, Needs};
@@ -27,6 +27,7 @@ use crate::metrics::SyncMetrics;
 use crate::record::{Record, RumorId, Tree};
 use crate::replica::{Known, Offer, Replicas};
 use crate::rng::Rng;
+use crate::table::Table;
 use crate::time::{Mono, Now, Second};
 use crate::wire::{Compared, DiffItem, HOP_COLD, ListRange, Message, Roots, WalkItem, message_bytes};
 
@@ -157,7 +158,7 @@ pub struct Sync {
     newer: Newer,
     seq: u32,
     /// Requests served within this second, per peer.
-    served: BTreeMap<MemberId, u32>,
+    served: Table<MemberId, u32>,
     served_second: u64,
     actions: VecDeque<Action>,
     metrics: SyncMetrics,
@@ -175,7 +176,7 @@ impl Sync {
             learnt: 0,
             newer: Newer::default(),
             seq: rng.u32(),
-            served: BTreeMap::new(),
+            served: Table::new(),
             served_second: 0,
             actions: VecDeque::new(),
             metrics: SyncMetrics::default(),
@@ -218,7 +219,7 @@ impl Sync {
             self.served.clear();
             self.served_second = second;
         }
-        let served = self.served.entry(from).or_insert(0);
+        let served = self.served.or_default(from);
         *served += 1;
         let ok = *served <= SERVED_MAX;
         self.metrics.requests_dropped += u64::from(!ok);

@@ -1,11 +1,12 @@
 //! Records that others announced in repair and that are missing here (`S5`, `R4`): asked for a few hundred at a time, again when
 //! no answer comes, at the back of the queue when none comes for long.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::member::MemberId;
 use crate::record::RumorId;
+use crate::table::{Set, Table};
 use crate::time::Mono;
 
 /// Repeats of a WANT before it goes to the back of the queue.
@@ -22,16 +23,16 @@ struct Pending {
 }
 
 /// WANTs to send: to whom, which.
-pub(super) type Asks = BTreeMap<MemberId, Vec<RumorId>>;
+pub(super) type Asks = Table<MemberId, Vec<RumorId>>;
 
 pub(super) struct Needs {
     pending_max: usize,
     queue_max: usize,
     queue: VecDeque<(RumorId, u8)>,
-    queued: BTreeMap<RumorId, MemberId>,
-    pending: BTreeMap<RumorId, Pending>,
-    deadlines: BTreeSet<(Mono, RumorId)>,
-    open: BTreeMap<MemberId, usize>,
+    queued: Table<RumorId, MemberId>,
+    pending: Table<RumorId, Pending>,
+    deadlines: Set<(Mono, RumorId)>,
+    open: Table<MemberId, usize>,
     last_arrived: Mono,
     pub dropped: u64,
 }
@@ -42,10 +43,10 @@ impl Needs {
             pending_max: pending_max.max(2),
             queue_max,
             queue: VecDeque::new(),
-            queued: BTreeMap::new(),
-            pending: BTreeMap::new(),
-            deadlines: BTreeSet::new(),
-            open: BTreeMap::new(),
+            queued: Table::new(),
+            pending: Table::new(),
+            deadlines: Set::new(),
+            open: Table::new(),
             last_arrived: Mono(0),
             dropped: 0,
         }
@@ -61,7 +62,7 @@ impl Needs {
     }
 
     fn count(&mut self, peer: MemberId, more: bool) {
-        let open = self.open.entry(peer).or_insert(0);
+        let open = self.open.or_default(peer);
         *open = if more { *open + 1 } else { open.saturating_sub(1) };
         if *open == 0 {
             self.open.remove(&peer);
@@ -126,7 +127,7 @@ impl Needs {
             let Some((id, trips)) = self.queue.pop_front() else { break };
             let Some(peer) = self.queued.remove(&id) else { continue };
             self.start(id, Pending { peer, deadline: now + wait, tries: 0, trips });
-            asks.entry(peer).or_default().push(id);
+            asks.or_default(peer).push(id);
         }
         asks
     }
@@ -164,7 +165,7 @@ impl Needs {
             if pending.tries < TRIES {
                 pending.tries += 1;
                 pending.deadline = now + wait * (1 << pending.tries);
-                asks.entry(pending.peer).or_default().push(id);
+                asks.or_default(pending.peer).push(id);
                 self.start(id, pending);
             } else if pending.trips < TRIPS || now.since(self.last_arrived) < IDLE {
                 self.queue.push_back((id, pending.trips.saturating_add(1)));

@@ -1,10 +1,10 @@
 //! Versions of mine that a peer lacks and has not asked for yet (`S5`): announced again, as its answer may be lost on the way.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::member::MemberId;
 use crate::record::RumorId;
+use crate::table::{Set, Table};
 use crate::time::Mono;
 
 /// Repeats of an announcement.
@@ -13,7 +13,7 @@ const TRIES: u32 = 3;
 const IDS_MAX: usize = 4_096;
 
 struct Announced {
-    ids: BTreeSet<RumorId>,
+    ids: Set<RumorId>,
     deadline: Mono,
     tries: u32,
 }
@@ -21,25 +21,25 @@ struct Announced {
 #[derive(Default)]
 pub(super) struct Newer {
     /// To be announced now.
-    fresh: BTreeMap<MemberId, Vec<RumorId>>,
-    announced: BTreeMap<MemberId, Announced>,
+    fresh: Table<MemberId, Vec<RumorId>>,
+    announced: Table<MemberId, Announced>,
 }
 
 impl Newer {
     /// This peer lacks this version of mine.
     pub fn add(&mut self, now: Mono, wait: Duration, peer: MemberId, id: RumorId) {
-        self.fresh.entry(peer).or_default().push(id);
+        self.fresh.or_default(peer).push(id);
         let known: usize = self.announced.values().map(|a| a.ids.len()).sum();
         if known < IDS_MAX {
-            let new = Announced { ids: BTreeSet::new(), deadline: Mono::FAR, tries: 0 };
-            let announced = self.announced.entry(peer).or_insert(new);
+            let new = Announced { ids: Set::new(), deadline: Mono::FAR, tries: 0 };
+            let announced = self.announced.or_insert_with(peer, || new);
             announced.ids.insert(id);
             (announced.deadline, announced.tries) = (now + wait, 0);
         }
     }
 
     /// What to announce now, by peer.
-    pub fn take(&mut self) -> BTreeMap<MemberId, Vec<RumorId>> {
+    pub fn take(&mut self) -> Table<MemberId, Vec<RumorId>> {
         std::mem::take(&mut self.fresh)
     }
 
@@ -68,7 +68,7 @@ impl Newer {
             announced.tries += 1;
             announced.deadline = now + wait * (1 << announced.tries);
             if announced.tries <= TRIES {
-                fresh.entry(*peer).or_default().extend(&announced.ids);
+                fresh.or_default(*peer).extend(&announced.ids);
             }
             announced.tries <= TRIES
         });

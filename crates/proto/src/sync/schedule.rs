@@ -1,6 +1,5 @@
 //! When a session starts (`S2`, `S3`): a difference is confirmed, then jitter, one at a time, gap, hold-off.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Comparison;
@@ -8,6 +7,7 @@ use crate::config::AntiEntropy;
 use crate::member::MemberId;
 use crate::record::Tree;
 use crate::rng::Rng;
+use crate::table::Table;
 use crate::time::{Mono, Second};
 use crate::wire::Compared;
 
@@ -50,7 +50,7 @@ struct Hold {
 
 pub(super) struct Schedule {
     options: AntiEntropy,
-    confirms: BTreeMap<(MemberId, Tree), Confirm>,
+    confirms: Table<(MemberId, Tree), Confirm>,
     plans: [Option<Plan>; 2],
     holds: [Hold; 2],
     echoes: Vec<(Mono, MemberId)>,
@@ -61,7 +61,7 @@ impl Schedule {
     pub fn new(options: AntiEntropy) -> Schedule {
         Schedule {
             options,
-            confirms: BTreeMap::new(),
+            confirms: Table::new(),
             plans: [None; 2],
             holds: [Hold::default(); 2],
             echoes: Vec::new(),
@@ -188,11 +188,11 @@ impl Schedule {
         peers.extend(self.echoes.extract_if(.., |(at, _)| *at <= now).map(|(_, peer)| peer));
         peers.sort_unstable();
         peers.dedup();
-        for ((peer, _), confirm) in &mut self.confirms {
+        self.confirms.for_each_mut(|(peer, _), confirm| {
             if peers.binary_search(peer).is_ok() {
                 confirm.due = Mono::FAR;
             }
-        }
+        });
         peers
     }
 

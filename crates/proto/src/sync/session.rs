@@ -1,7 +1,7 @@
 //! A session, on the side of the requester (`S4`): descend where digests differ, list what lies below, until every request is
 //! answered.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::schedule::Plan;
@@ -9,6 +9,7 @@ use crate::member::MemberId;
 use crate::merkle::{LEVEL_MAX, bucket_range, differing, list_level};
 use crate::record::Tree;
 use crate::replica::Replica;
+use crate::table::Table;
 use crate::time::{Mono, Second};
 use crate::wire::{DiffItem, ListRange, Message, WalkItem, message_bytes};
 
@@ -56,7 +57,7 @@ pub(super) struct Session {
     list_level: u8,
     walks: VecDeque<(u8, u16)>,
     lists: VecDeque<(u16, u16)>,
-    requests: BTreeMap<u32, Request>,
+    requests: Table<u32, Request>,
     /// When another burst may be sent.
     paced: Mono,
     /// The peer has announced that it asks for so many.
@@ -91,7 +92,7 @@ impl Session {
             list_level,
             walks: VecDeque::new(),
             lists: VecDeque::new(),
-            requests: BTreeMap::new(),
+            requests: Table::new(),
             paced: now,
             promised: 0,
             served: 0,

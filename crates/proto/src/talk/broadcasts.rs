@@ -1,6 +1,6 @@
 //! Broadcasts (section 2.3): own numbers, and what others sent, in the order of each sender's numbers.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use crate::entry::{Entry, Version};
 use crate::member::MemberId;
 use crate::metrics::TalkMetrics;
 use crate::output::{Event, Payload};
+use crate::table::{Set, Table};
 use crate::time::{Mono, Now};
 
 /// Time a gap in a sender's numbers is waited for.
@@ -28,7 +29,7 @@ struct Writer {
     /// Next number to deliver.
     next: u32,
     /// Later ones; none: not to be delivered.
-    waiting: BTreeMap<u32, Option<Arc<Entry>>>,
+    waiting: Table<u32, Option<Arc<Entry>>>,
     /// The gap before the first of these.
     gap: Option<Gap>,
     heard: Mono,
@@ -56,8 +57,8 @@ pub struct Broadcasts {
     next: u32,
     /// First own number of each second whose broadcasts are still retained.
     sent: VecDeque<(u32, u32)>,
-    writers: BTreeMap<MemberId, Writer>,
-    gaps: BTreeSet<(Mono, MemberId)>,
+    writers: Table<MemberId, Writer>,
+    gaps: Set<(Mono, MemberId)>,
     waiting: usize,
 }
 
@@ -90,8 +91,8 @@ impl Broadcasts {
             retention,
             next: 0,
             sent: VecDeque::new(),
-            writers: BTreeMap::new(),
-            gaps: BTreeSet::new(),
+            writers: Table::new(),
+            gaps: Set::new(),
             waiting: 0,
         }
     }
@@ -131,9 +132,9 @@ impl Broadcasts {
         };
         let id = entry.version.writer;
         self.make_room(id, &mut out);
-        let writer = self.writers.entry(id).or_insert_with(|| Writer {
+        let writer = self.writers.or_insert_with(id, || Writer {
             next: value.first,
-            waiting: BTreeMap::new(),
+            waiting: Table::new(),
             gap: None,
             heard: now.mono,
         });
@@ -204,17 +205,19 @@ impl Broadcasts {
     /// Nothing before this number is waited for any more.
     fn skip_to(&mut self, id: MemberId, to: u32, out: &mut Out<'_>) {
         let Some(writer) = self.writers.get_mut(&id) else { return };
-        let later = writer.waiting.split_off(&to);
-        let earlier = std::mem::replace(&mut writer.waiting, later);
+        let mut earlier = Vec::new();
+        while writer.waiting.first_key_value().is_some_and(|(number, _)| *number < to) {
+            earlier.extend(writer.waiting.pop_first().map(|(_, entry)| entry));
+        }
         self.waiting -= earlier.len();
         let missing = u64::from(to.saturating_sub(writer.next)) - earlier.len() as u64;
         writer.next = writer.next.max(to);
-        for entry in earlier.values().flatten() {
+        for entry in earlier.iter().flatten() {
             out.deliver(entry);
         }
         if missing > 0 {
             out.metrics.broadcasts_skipped += missing;
-            let waiting = writer.waiting.values().chain(earlier.values()).flatten().next();
+            let waiting = writer.waiting.values().chain(&earlier).flatten().next();
             let name =
                 waiting.and_then(|entry| format::parse_broadcast(&entry.value)).map(|v| Arc::from(v.name));
             out.events.push_back(Event::BroadcastsLagged { from: name, dropped: missing });

@@ -1,12 +1,13 @@
 //! MAIL to one member (section 3): sent until DONE, taken at most once.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::retry::{Full, Pace, Retries};
 use crate::member::MemberId;
 use crate::metrics::TalkMetrics;
 use crate::output::Event;
+use crate::table::Set;
 use crate::time::{Mono, Now};
 use crate::wire::Message;
 
@@ -33,13 +34,13 @@ pub enum Taken {
 pub struct Mail {
     next: u32,
     out: Retries<u32>,
-    seen: BTreeSet<(MemberId, u32)>,
+    seen: Set<(MemberId, u32)>,
     order: VecDeque<(Mono, MemberId, u32)>,
 }
 
 impl Mail {
     pub fn new() -> Mail {
-        Mail { next: 0, out: Retries::new(), seen: BTreeSet::new(), order: VecDeque::new() }
+        Mail { next: 0, out: Retries::new(), seen: Set::new(), order: VecDeque::new() }
     }
 
     /// The number of the next MAIL.

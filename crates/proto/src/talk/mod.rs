@@ -11,7 +11,7 @@ mod queries;
 mod retry;
 mod topics;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ use crate::metrics::TalkMetrics;
 use crate::output::{CallError, Event, Payload};
 use crate::rng::Rng;
 use crate::roster::Roster;
+use crate::table::Table;
 use crate::time::{Mono, Now};
 use crate::wire::{AnswerStatus, Message};
 
@@ -189,7 +190,7 @@ impl Talk {
         rng: &mut Rng,
     ) {
         let me = roster.me();
-        let mut waiting: BTreeMap<MemberId, Arc<str>> = roster
+        let mut waiting: Table<MemberId, Arc<str>> = roster
             .living_ids()
             .filter_map(|id| roster.profile(id))
             .filter(|profile| format::passes(filter, &profile.tags))

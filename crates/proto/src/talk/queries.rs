@@ -1,6 +1,6 @@
 //! Queries (section 2.3): what I asked and who has not answered, what I was asked, and answers under way.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use crate::member::MemberId;
 use crate::metrics::TalkMetrics;
 use crate::output::{Event, Payload};
 use crate::rng::Rng;
+use crate::table::{Set, Table};
 use crate::time::{Mono, Now};
 use crate::wire::{AnswerStatus, Message};
 
@@ -23,8 +24,8 @@ const NUMBERS: u32 = super::mail::MAIL_BIT - 1;
 const NONE_DELAY: Duration = Duration::from_millis(1);
 
 struct Asked {
-    waiting: BTreeMap<MemberId, Arc<str>>,
-    answered: BTreeSet<MemberId>,
+    waiting: Table<MemberId, Arc<str>>,
+    answered: Set<MemberId>,
     until: Mono,
 }
 
@@ -56,11 +57,11 @@ pub struct Said {
 pub struct Queries {
     pub topics: Topics,
     next: u32,
-    asked: BTreeMap<u32, Asked>,
-    asked_due: BTreeSet<(Mono, u32)>,
+    asked: Table<u32, Asked>,
+    asked_due: Set<(Mono, u32)>,
     next_open: u64,
-    open: BTreeMap<u64, Open>,
-    open_due: BTreeSet<(Mono, u64)>,
+    open: Table<u64, Open>,
+    open_due: Set<(Mono, u64)>,
     answers: Retries<(MemberId, u32)>,
 }
 
@@ -77,11 +78,11 @@ impl Queries {
         Queries {
             topics: Topics::default(),
             next: 0,
-            asked: BTreeMap::new(),
-            asked_due: BTreeSet::new(),
+            asked: Table::new(),
+            asked_due: Set::new(),
             next_open: 0,
-            open: BTreeMap::new(),
-            open_due: BTreeSet::new(),
+            open: Table::new(),
+            open_due: Set::new(),
             answers: Retries::new(),
         }
     }
@@ -100,7 +101,7 @@ impl Queries {
     pub fn ask(
         &mut self,
         now: Now,
-        waiting: BTreeMap<MemberId, Arc<str>>,
+        waiting: Table<MemberId, Arc<str>>,
         timeout: Duration,
         out: &mut Out<'_>,
     ) {
@@ -108,7 +109,7 @@ impl Queries {
         self.next = self.next.wrapping_add(1);
         let until = now.mono + timeout;
         self.asked_due.insert((until, number));
-        self.asked.insert(number, Asked { waiting, answered: BTreeSet::new(), until });
+        self.asked.insert(number, Asked { waiting, answered: Set::new(), until });
         out.metrics.queries_sent += 1;
         self.end_if_complete(number, out);
     }
@@ -121,7 +122,7 @@ impl Queries {
 
     fn end(&mut self, number: u32, out: &mut Out<'_>) {
         if let Some(asked) = self.cancel(number) {
-            let silent = asked.waiting.into_values().collect();
+            let silent = asked.waiting.values().cloned().collect();
             out.events.push_back(Event::QueryEnded { query: number, silent });
         }
     }

@@ -1,9 +1,9 @@
 //! Messages sent again until they are acknowledged: MAIL and ANSWER (section 3).
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::member::MemberId;
+use crate::table::{Set, Table};
 use crate::time::Mono;
 use crate::wire::{Message, message_bytes};
 
@@ -55,14 +55,14 @@ pub struct Full;
 
 /// The table. When it is full a new message is refused.
 pub struct Retries<K> {
-    items: BTreeMap<K, Item>,
-    due: BTreeSet<(Mono, K)>,
+    items: Table<K, Item>,
+    due: Set<(Mono, K)>,
     bytes: usize,
 }
 
 impl<K: Ord + Copy> Retries<K> {
     pub fn new() -> Retries<K> {
-        Retries { items: BTreeMap::new(), due: BTreeSet::new(), bytes: 0 }
+        Retries { items: Table::new(), due: Set::new(), bytes: 0 }
     }
 
     /// From `at` on, until `until`, to `to`.

@@ -1,16 +1,17 @@
 //! Topics somebody here listens to.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::retry::Full;
+
+use crate::table::Set;
 
 /// Topics at most; more are refused.
 pub const TOPICS_MAX: usize = 4_096;
 
 /// The set.
 #[derive(Default)]
-pub struct Topics(BTreeSet<Arc<str>>);
+pub struct Topics(Set<Arc<str>>);
 
 impl Topics {
     /// Adds one.

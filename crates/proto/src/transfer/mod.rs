@@ -15,7 +15,7 @@
 mod serve;
 mod stream;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use crate::member::MemberId;
 use crate::output::StreamId;
 use crate::record::{Record, RumorId, Tree};
 use crate::roster::Roster;
+use crate::table::{Set, Table};
 use crate::time::{Mono, Now};
 use crate::wire::{self, Message, Page, message_bytes};
 
@@ -190,14 +191,14 @@ pub struct Transfer {
     wants_max: usize,
     page_bytes_max: usize,
     next_stream: u64,
-    streams: BTreeMap<StreamId, Stream>,
-    by_address: BTreeMap<SocketAddr, StreamId>,
-    wants: BTreeMap<RumorId, Want>,
-    pulls: BTreeMap<Tree, StreamId>,
+    streams: Table<StreamId, Stream>,
+    by_address: Table<SocketAddr, StreamId>,
+    wants: Table<RumorId, Want>,
+    pulls: Table<Tree, StreamId>,
     /// Streams that may have something to send.
-    ready: BTreeSet<StreamId>,
+    ready: Set<StreamId>,
     /// Streams that wait for tokens, and until when.
-    blocked: BTreeSet<StreamId>,
+    blocked: Set<StreamId>,
     wake_at: Mono,
     pull_rate: PullRate,
     large_rate: LargeRate,
@@ -216,12 +217,12 @@ impl Transfer {
             wants_max: config.limits.wants_max,
             page_bytes_max: PAGE_BYTES.min(config.frame_bytes_max() / 2),
             next_stream: 2,
-            streams: BTreeMap::new(),
-            by_address: BTreeMap::new(),
-            wants: BTreeMap::new(),
-            pulls: BTreeMap::new(),
-            ready: BTreeSet::new(),
-            blocked: BTreeSet::new(),
+            streams: Table::new(),
+            by_address: Table::new(),
+            wants: Table::new(),
+            pulls: Table::new(),
+            ready: Set::new(),
+            blocked: Set::new(),
             wake_at: Mono::FAR,
             pull_rate: PullRate::new(now.mono),
             large_rate: LargeRate::new(config.bytes_per_second_max, now.mono),
@@ -239,7 +240,7 @@ impl Transfer {
             return;
         }
         let at = now.mono;
-        let want = self.wants.entry(id).or_insert(Want {
+        let want = self.wants.or_insert_with(id, || Want {
             announcers: Vec::new(),
             asked_last: None,
             repair,
@@ -449,7 +450,7 @@ impl Transfer {
     pub fn handle_closed(&mut self, now: Now, stream: StreamId, roster: &Roster) {
         let Some(s) = self.remove(stream) else { return };
         self.pass_on(stream, &[], Some(Relay::Broken));
-        for id in s.asked {
+        for &id in &s.asked {
             self.strike(now.mono, id, STRIKES_BROKEN);
         }
         let failed: Vec<Tree> = self.pulls.iter().filter(|(_, p)| **p == stream).map(|(t, _)| *t).collect();

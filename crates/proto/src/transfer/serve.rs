@@ -242,13 +242,14 @@ impl Transfer {
 
     /// What came on a stream goes to those who get it from here; with `relay` it is the last of it.
     pub(super) fn pass_on(&mut self, from: StreamId, bytes: &[u8], relay: Option<Relay>) {
-        for (&stream, s) in &mut self.streams {
+        let ready = &mut self.ready;
+        self.streams.for_each_mut(|&stream, s| {
             if let Some(sending) = s.sending.as_mut().filter(|s| s.relay == Some(Relay::From(from))) {
                 sending.bytes.extend_from_slice(bytes);
-                sending.relay = relay;
-                self.ready.insert(stream);
+                sending.relay.clone_from(&relay);
+                ready.insert(stream);
             }
-        }
+        });
     }
 
     /// The next piece of what is leaving, or all of it, if it can be paid for; else how long to wait.

@@ -1,12 +1,13 @@
 //! One stream as this side sees it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use crate::budget::Class;
 use crate::member::MemberId;
 use crate::output::StreamId;
 use crate::record::{RumorId, Tree};
+use crate::table::Set;
 use crate::time::Mono;
 use crate::wire::Message;
 
@@ -75,7 +76,7 @@ pub(super) struct Stream {
     /// A PULL I serve: tree and next place.
     pub(super) pull_out: Option<(Tree, u64)>,
     /// Records I asked for here.
-    pub(super) asked: BTreeSet<RumorId>,
+    pub(super) asked: Set<RumorId>,
     pub(super) active_at: Mono,
 }
 
@@ -94,7 +95,7 @@ impl Stream {
             coming: None,
             turn: 0,
             pull_out: None,
-            asked: BTreeSet::new(),
+            asked: Set::new(),
             active_at: now,
         }
     }

@@ -1,6 +1,7 @@
 //! Tests of `R6` and of streams.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
@@ -638,7 +639,7 @@ fn every_table_has_its_limit() {
     assert_eq!(a.polled(0).len(), 300 - ACCEPTED_MAX);
     let ids: Vec<RumorId> = (0..10_000).map(|n| RumorId { bucket: 2, tag: n }).collect();
     a.message(0, StreamId(1), 2, Message::Want { repair: false, large: true, ids: ids.clone() });
-    assert!(a.transfer.streams[&StreamId(1)].out.len() <= QUEUE_MAX);
+    assert!(a.transfer.streams.get(&StreamId(1)).unwrap().out.len() <= QUEUE_MAX);
     ids.iter().for_each(|&id| a.announced(0, 2, id));
     assert_eq!(a.transfer.wants.len(), Config::lan().limits.wants_max);
     // Busy streams to 64 addresses: the next must fail, an idle one makes room.

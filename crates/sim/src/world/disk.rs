@@ -1,6 +1,5 @@
 //! A virtual disk: a batch takes its time, is on the disk whole or not at all, and what is under way at a crash may be lost.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use hearsay_proto::entry::Entry;
 use hearsay_proto::image::{Acquaintance, Batch, Own, Write};
 use hearsay_proto::member::{Generation, MemberId};
 use hearsay_proto::rng::Rng;
+use hearsay_proto::table::Table;
 use hearsay_proto::time::{Now, Second};
 
 use super::World;
@@ -25,8 +25,8 @@ pub struct Disk {
     pub batches: u64,
     own: Option<Own>,
     heard: Vec<(MemberId, Second)>,
-    members: BTreeMap<Arc<str>, Acquaintance>,
-    entries: BTreeMap<u64, Arc<Entry>>,
+    members: Table<Arc<str>, Acquaintance>,
+    entries: Table<u64, Arc<Entry>>,
     under_way: Option<Batch>,
     rng: Rng,
 }
@@ -38,8 +38,8 @@ impl Disk {
             batches: 0,
             own: None,
             heard: Vec::new(),
-            members: BTreeMap::new(),
-            entries: BTreeMap::new(),
+            members: Table::new(),
+            entries: Table::new(),
             under_way: None,
             rng: Rng::from_number(seed),
         }

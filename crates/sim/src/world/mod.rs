@@ -6,7 +6,6 @@ mod host;
 mod queue;
 mod streams;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +14,7 @@ use std::time::Duration;
 use hearsay_proto::member::{Member, Tags};
 use hearsay_proto::output::StreamId;
 use hearsay_proto::rng::Rng;
+use hearsay_proto::table::Table;
 use hearsay_proto::time::{Mono, Now, Wall};
 use hearsay_proto::{Config, Event, Gossip, Identity, Seed};
 
@@ -85,7 +85,7 @@ pub struct World {
     /// Once set, time passes and nothing happens any more: whatever runs comes to its end soon.
     pub stop: Arc<AtomicBool>,
     config: Config,
-    configs: BTreeMap<usize, Config>,
+    configs: Table<usize, Config>,
     seed: u64,
     queue: Queue,
     net_rng: Rng,
@@ -93,7 +93,7 @@ pub struct World {
     at_address: Vec<u32>,
     address_of: Vec<u32>,
     conns: Vec<Conn>,
-    by_stream: BTreeMap<(usize, StreamId), (usize, bool)>,
+    by_stream: Table<(usize, StreamId), (usize, bool)>,
     accepted: u64,
     trace: blake3::Hasher,
     trace_on: bool,
@@ -118,14 +118,14 @@ impl World {
             tags: Tags::new(),
             stop: Arc::default(),
             config,
-            configs: BTreeMap::new(),
+            configs: Table::new(),
             seed,
             queue: Queue::new(seed),
             net_rng: Rng::from_number(seed ^ 0x006e_6574),
             at_address: (0..hosts as u32).collect(),
             address_of: (0..hosts as u32).collect(),
             conns: Vec::new(),
-            by_stream: BTreeMap::new(),
+            by_stream: Table::new(),
             accepted: 0,
             trace: blake3::Hasher::new(),
             trace_on: false,

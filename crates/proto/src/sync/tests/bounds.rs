@@ -27,7 +27,7 @@ fn few_records_are_asked_for_at_once_and_the_queue_has_an_end() {
     assert_eq!((needs.open(peer), needs.open(MemberId(6))), (1_000 - 512, 256));
     let late = now + wait;
     let again = needs.handle_timeout(late, wait);
-    assert_eq!((again[&peer].len(), again[&MemberId(6)].len()), (256, 256));
+    assert_eq!((again.get(&peer).unwrap().len(), again.get(&MemberId(6)).unwrap().len()), (256, 256));
 }
 
 #[test]
