@@ -108,11 +108,15 @@ function pe(bytes) {
 }
 
 /**
- * What a file is. `floor` is the newest glibc it asks for, or the oldest macOS it runs on.
+ * What a file is: `size` in bytes, `floor` is the newest glibc it asks for, or the oldest macOS it runs on.
  *
  * @param {Buffer} bytes
  */
 export function inspect(bytes) {
+  return { size: bytes.length, ...read(bytes) }
+}
+
+function read(bytes) {
   if (bytes.length > 64 && bytes.readUInt32BE(0) === 0x7f454c46) return elf(bytes)
   if (bytes.length > 64 && bytes.readUInt32LE(0) === 0xfeedfacf) return macho(bytes)
   if (bytes.length > 64 && bytes.toString('latin1', 0, 2) === 'MZ') return pe(bytes)
@@ -135,14 +139,17 @@ export function faultsOf(found, target) {
   if (target.floor !== undefined && found.floor !== null && compareVersions(found.floor, target.floor) > 0) {
     wrong.push(`needs glibc ${found.floor}, more than ${target.floor}`)
   }
+  if (found.size > (target.bytesMax ?? Number.POSITIVE_INFINITY)) {
+    wrong.push(`has ${found.size} B, more than ${target.bytesMax}`)
+  }
   return wrong
 }
 
 /** One line on a file. */
 export function describe(bytes) {
-  const { format, arch, needed, floor } = inspect(bytes)
+  const { size, format, arch, needed, floor } = inspect(bytes)
   const least = floor === null ? '' : format === 'macho' ? ` macOS>=${floor}` : ` glibc>=${floor}`
-  return `${(bytes.length / 1e6).toFixed(2)} MB ${format} ${arch}${least} needs ${needed.join(' ') || 'nothing'}`
+  return `${(size / 1e6).toFixed(2)} MB ${format} ${arch}${least} needs ${needed.join(' ') || 'nothing'}`
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {

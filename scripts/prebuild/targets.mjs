@@ -17,7 +17,7 @@ const WINDOWS = [
 
 /**
  * `suffix` is that of the package, `triple` that of the compiler. `needs` are the only libraries the file may ask for, `floor` the
- * newest version of glibc it may ask for. `run` says what can start a Node.js for it on an x64 Linux.
+ * newest version of glibc it may ask for, `bytesMax` its size at most. `run` says what can start a Node.js for it on an x64 Linux.
  */
 export const TARGETS = [
   {
@@ -28,6 +28,7 @@ export const TARGETS = [
     arch: 'x64',
     needs: GLIBC,
     floor: '2.28',
+    bytesMax: 2_000_000,
     run: 'native',
   },
   {
