@@ -9,6 +9,11 @@ use super::disk::Disk;
 use super::tests::{FIRST, entry, member, on, own, rows};
 use super::*;
 
+/// The store is gone without a last word.
+fn kill(mut store: Store) {
+    store.log = None;
+}
+
 /// Numbers that depend on nothing but the seed (xorshift64).
 struct Dice(u64);
 
@@ -157,14 +162,13 @@ fn damage_before_the_last_batch_is_found_also_after_a_kill() {
     for turn in 0..3 {
         store.write(&[own(turn)]).unwrap();
     }
-    // No last word of the store's.
-    std::mem::forget(store);
+    kill(store);
     let whole = disk.len(FILE).unwrap();
     let batch = (whole - FIRST) / 3;
     disk.cut(FILE, whole - 1);
     let mut store = on(&disk);
     assert_eq!(rows(&mut store), [own(1)], "the last one was cut short");
-    std::mem::forget(store);
+    kill(store);
     disk.cut(FILE, whole - batch - 1);
     let refused = Store::with(PathBuf::from("disk"), "test", Box::new(disk)).err().unwrap().to_string();
     assert!(
@@ -181,7 +185,7 @@ fn what_a_killed_process_left_unsynced_is_synced_before_a_mark_covers_it() {
     // Mark and batch are written, the sync does not come.
     disk.fail_after(2, true);
     store.write(&[own(1)]).unwrap_err();
-    std::mem::forget(store);
+    kill(store);
     disk.kill();
     let mut store = on(&disk);
     assert_eq!(rows(&mut store), [own(1)]);
@@ -214,7 +218,7 @@ fn a_batch_whose_sync_failed_is_not_trusted_after_a_restart() {
 #[test]
 fn a_kill_before_a_name_is_synced_costs_nothing_later() {
     let disk = Disk::default();
-    std::mem::forget(on(&disk));
+    kill(on(&disk));
     disk.kill();
     on(&disk).write(&[own(1)]).unwrap();
     disk.lose_power(|_| 0);
@@ -225,11 +229,11 @@ fn a_kill_before_a_name_is_synced_costs_nothing_later() {
         (0..2).for_each(|turn| store.write(&[entry(1, &[turn; 600_000], None)]).unwrap());
         disk.fail_after(moment, true);
         drop(store.write(&[own(1)]));
-        std::mem::forget(store);
+        kill(store);
         disk.kill();
         let mut store = on(&disk);
         store.write(&[own(2)]).unwrap();
-        std::mem::forget(store);
+        kill(store);
         disk.lose_power(|_| 0);
         assert!(rows(&mut on(&disk)).contains(&own(2)), "moment {moment}");
     }
@@ -289,7 +293,7 @@ fn a_start_after_a_kill_trusts_nothing_that_is_not_on_the_disk() {
         store.write(&[own(1)]).unwrap();
         disk.fail_after(first, is_cut);
         let mut saved = if store.write(&[own(2)]).is_ok() { 2 } else { 1 };
-        std::mem::forget(store);
+        kill(store);
         disk.kill();
         disk.fail_after(second, true);
         if let Ok(mut store) = Store::with(PathBuf::from("disk"), "test", Box::new(disk.clone())) {
@@ -298,7 +302,7 @@ fn a_start_after_a_kill_trusts_nothing_that_is_not_on_the_disk() {
                     saved = run;
                 }
             }
-            std::mem::forget(store);
+            kill(store);
         }
         disk.lose_power(|end| dice.below(end));
         let found = Store::with(PathBuf::from("disk"), "test", Box::new(disk.clone()));
