@@ -1,6 +1,7 @@
 // `npm run prebuild [-- SUFFIX...] [--no-build]`: builds the binary of every platform that this machine can, checks what each file
-// is, and runs a smoke that joins two members and reads a disk again where something here can run it. One line per target; what cannot be done is said to
-// be skipped and why. The files are left in .cache/prebuild/out. The last line is `N passed, N failed, N skipped`.
+// is, and runs a smoke that joins two members and reads a disk again where something here can run it. One line per target; what
+// cannot be done is said to be skipped and why. The files are left in .cache/prebuild/out. The last line is `N passed, N failed,
+// N skipped`.
 //
 // Builds for other platforms are made on an x64 Linux, with zig as the linker. Nothing of this is needed by `npm test`.
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -81,7 +82,7 @@ const { platform, arch, version } = process
 writeFileSync(process.argv[2], JSON.stringify({ on, platform, arch, version, ms: Math.round(performance.now() - began) }))
 `
 
-/** Installs a binary beside the library, joins two members and brings one back from its disk with a Node.js of its platform; what that said. */
+/** Installs a binary beside the library and runs the smoke with a Node.js of its platform; what that said. */
 async function smoke({ suffix, run: how }, file) {
   const started = await runner(how)
   const app = join(started.tree === undefined ? CACHE : join(started.tree, 'tmp'), `app-${suffix}`)

@@ -96,8 +96,9 @@ impl Told {
 
 /// Compares what both sides told (`S7`). A conflict: what they heard of some member known to both lies more than G/2 apart; or
 /// both go back further than that and know nobody in common, or nobody whom both heard within G/2 while one of them has been up
-/// for longer, or went down more than G/8 before the other (members that were all down deleted nothing). The side with fewer living members loses; of equal ones, the side
-/// without the smallest id among those that only one side has heard of lately. Both ends come to the same end.
+/// for longer, or went down more than G/8 before the other (members that were all down deleted nothing). The side with fewer living
+/// members loses; of equal ones, the side without the smallest id among those that only one side has heard of lately. Both ends
+/// come to the same end.
 pub fn compare(me: MemberId, mine: &Told, peer: MemberId, theirs: &Told, half_secs: u32) -> Verdict {
     let now = mine.table.get(&me).max(theirs.table.get(&peer)).copied().unwrap_or_default();
     let before = now.minus(half_secs);

@@ -85,7 +85,8 @@ impl Log {
         Ok(Log { bytes, end: FIRST, last: sum, head: sum, turn: 0 })
     }
 
-    /// Reads a log from its begin to its end. If nothing is wrong, all of it is on the disk when this returns; else nothing was written.
+    /// Reads a log from its begin to its end. If nothing is wrong, all of it is on the disk when this returns; else nothing was
+    /// written.
     pub(super) fn open(mut bytes: Box<dyn Bytes>, label: &str, each: Each<'_>) -> Result<Log, Failure> {
         let mut start = Vec::new();
         ReadFrom { bytes: &mut *bytes, at: 0 }.take(FIRST).read_to_end(&mut start)?;

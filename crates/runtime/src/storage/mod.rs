@@ -1,7 +1,7 @@
 //! The optional store on disk: a log in a folder of the member's own, rewritten when half of it no longer holds.
 //!
-//! The state is in memory anyway; the file is read once, at a start. So rows are only ever added, a batch costs one write and one sync,
-//! and the rows that hold are copied to a new file now and then.
+//! The state is in memory anyway; the file is read once, at a start. So rows are only ever added, a batch costs two writes and one
+//! sync, and the rows that hold are copied to a new file now and then.
 //!
 //! - `mod.rs` the store: opening, reading it whole, writing a batch, rewriting the file
 //! - `log.rs` the file: batches, each whole or not there
@@ -210,7 +210,8 @@ impl Store {
         })
     }
 
-    /// Writes these rows, all or none; they survive a loss of power when this returns. After an error they may be written again. Blocks.
+    /// Writes these rows, all or none; they survive a loss of power when this returns. After an error they may be written again.
+    /// Blocks.
     pub(crate) fn write(&mut self, writes: &[Write]) -> Result<(), Failure> {
         let mut body = Vec::new();
         writes.iter().for_each(|write| rows::put(write, &mut body));
